@@ -1,0 +1,1 @@
+"""cdcsync keeps other systems in step with a database."""

@@ -1,0 +1,136 @@
+"""Connectors: every system, built in or third party, comes by the entry points of one group."""
+
+from __future__ import annotations
+
+import difflib
+import enum
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
+
+from cdcsync.errors import ExitStatus, Fatal
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from cdcsync.change import Position, Row, Table
+    from cdcsync.ports import Guarantee, PositionStore, Sink, SinkContext, Source, SourceContext
+
+GROUP = "cdcsync.connectors"
+
+
+class Severity(enum.StrEnum):
+    """How much a finding of `check` matters."""
+
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that `check` looked at."""
+
+    severity: Severity
+    subject: str
+    """What was looked at: "wal_level", "table shop.orders"."""
+    message: str
+    remedy: str | None = None
+    """The exact SQL or line of configuration that mends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scanner:
+    """Reads rows beside the stream, in an order that every system shares; for `verify`."""
+
+    scan: Callable[[Table], Iterator[Row]]
+    """All rows, by key, integers by value and all else by the bytes of its canonical text."""
+    read: Callable[[Table, Iterable[Row]], list[Row]]
+    """The rows that have one of these keys, in any order."""
+    end: Callable[[], Any]
+    """Source: the position that covers all that `scan` and `read` have seen; sink: None."""
+    close: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """How to make and look after a source. `config` is the section's validated model."""
+
+    config: type[BaseModel]
+    make: Callable[[Any, SourceContext], Source]
+    decode: Callable[[str], Position]
+    identity: Callable[[Any, SourceContext], str]
+    tables: Callable[[Any, SourceContext], list[Table]]
+    """The tables that the mapping selects, as the log will show them, from the catalogue."""
+    check: Callable[[Any, SourceContext], list[Finding]]
+    drop: Callable[[Any, SourceContext], list[str]]
+    """Remove what the pipeline keeps at the server; return what was removed, a line each."""
+    tail: Callable[[Any, SourceContext], Source] | None = None
+    """A source that leaves nothing behind and starts at the end of the log."""
+    scanner: Callable[[Any, SourceContext], Scanner] | None = None
+    stored: Callable[[Any, SourceContext, str], str] | None = None
+    """Turn a word of `positions set` into an encoded position, checked against the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class SinkSpec:
+    """How to make and look after a sink."""
+
+    config: type[BaseModel]
+    make: Callable[[Any, SinkContext], Sink]
+    guarantee: Callable[[Any], Guarantee]
+    identity: Callable[[Any], str]
+    """Of the target server and database, comparable with a source's; for refusing circles."""
+    check: Callable[[Any, SinkContext], list[Finding]]
+    scanner: Callable[[Any, SinkContext], Scanner] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSpec:
+    """How to make a position store; for a sink that keeps its position, the same store as the sink's."""
+
+    config: type[BaseModel]
+    make: Callable[[Any, SinkContext], PositionStore]
+    clear: Callable[[Any, SinkContext], bool]
+    """Forget the pipeline's position; return whether there was one."""
+    put: Callable[[Any, SinkContext, Position], None]
+    """`positions set`: store this position with a new fence, under the lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connector:
+    """One system."""
+
+    name: str
+    schemes: tuple[str, ...] = ()
+    """URL schemes, the first being the usual one."""
+    from_url: Callable[[str], dict[str, Any]] | None = None
+    """A URL as the mapping that its section of the file would hold."""
+    source: SourceSpec | None = None
+    sink: SinkSpec | None = None
+    store: StoreSpec | None = None
+
+
+def names() -> dict[str, EntryPoint]:
+    """Return every installed connector's entry point by name; loads none."""
+    return {point.name: point for point in sorted(entry_points(group=GROUP))}
+
+
+def load(name: str) -> Connector:
+    """Import one connector. Raises Fatal when there is none of that name or its client is not installed."""
+    known = names()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
+        msg = f"no connector is named {name!r}"
+        raise Fatal(msg, hint=hint, status=ExitStatus.CONFIG)
+    try:
+        connector = known[name].load()
+    except ImportError as error:
+        msg = f"connector {name!r} cannot be imported: {error}"
+        raise Fatal(msg, hint=f"pip install 'cdcsync[{name}]'", status=ExitStatus.CONFIG) from error
+    if not isinstance(connector, Connector):
+        msg = f"entry point {name!r} in {GROUP} is not a Connector"
+        raise Fatal(msg, hint="report it to the package that registers it", status=ExitStatus.CONFIG)
+    return connector

@@ -1,0 +1,169 @@
+"""The ports: what a system implements to be an end of a pipeline. At most four methods each."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from cdcsync.change import Batch, Position, Table
+
+
+class Guarantee(enum.StrEnum):
+    """What a sink promises; docs and the conformance suite are generated from this word."""
+
+    EXACTLY_ONCE = "exactly-once"
+    """The position is committed with the rows."""
+    IDEMPOTENT = "idempotent"
+    """A change may be written again; the state ends the same."""
+    AT_LEAST_ONCE = "at-least-once"
+    """After a failure some changes may be seen twice."""
+
+
+class Source(Protocol):
+    """Reads a log. One thread calls all four."""
+
+    def open(self, start: str | None, epoch: int) -> None:
+        """Connect and stand at `start`, an encoded position, or by the configuration when None.
+
+        `epoch` is the highest that store and sink know (0: none); the source raises it when its own
+        identity has changed or nothing was stored. Raises Transient and Fatal.
+        """
+        ...
+
+    def poll(self, timeout_s: float) -> Batch | None:
+        """Return what came within `timeout_s`, without waiting for more; None when nothing did."""
+        ...
+
+    def acknowledge(self, position: Position | None) -> None:
+        """Tell the server that all before `position` is durable; None only says "alive". Never blocks long."""
+        ...
+
+    def close(self) -> None:
+        """Send the last acknowledgement and disconnect. Never raises; may be called twice."""
+        ...
+
+
+class Sink(Protocol):
+    """Writes batches. Writing one twice equals writing it once, unless the guarantee is at-least-once."""
+
+    guarantee: Guarantee
+
+    def open(self) -> int | None:
+        """Connect, create or check the targets; return the highest epoch stored there.
+
+        0 means that the target does not know this pipeline, None that this sink cannot keep an epoch.
+        Raises Transient and Fatal.
+        """
+        ...
+
+    def write(self, batch: Batch) -> Position | None:
+        """Write; return the newest position that is durable now. Raises Transient, Rejected, Fatal."""
+        ...
+
+    def flush(self) -> Position | None:
+        """Make durable what is written, but no incomplete transaction; return as `write` does."""
+        ...
+
+    def close(self) -> None:
+        """Undo what is not committed and disconnect. Never raises; may be called twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A position as a store gives it back."""
+
+    position: str
+    epoch: int
+
+
+class PositionStore(Protocol):
+    """Keeps one lane's position, under a lock and a fence. `save` is durable on return."""
+
+    def open(self, lane: str) -> None:
+        """Take the lock, and the next fence the first time; later only check that the fence is still ours.
+
+        Raises Fatal with OWNERSHIP, naming the holder, when another process has it.
+        """
+        ...
+
+    def load(self) -> Stored | None:
+        """Return what is stored, None when nothing is."""
+        ...
+
+    def save(self, position: Position) -> None:
+        """Store on condition of the fence. Raises Fatal with OWNERSHIP when the fence is no longer ours.
+
+        A no-op where the sink committed the position with the rows.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the lock. Never raises; may be called twice."""
+        ...
+
+
+class Keeper(Protocol):
+    """A sink that commits the position with the rows offers its store."""
+
+    def positions(self) -> PositionStore:
+        """Return the one store that shares the sink's fence."""
+        ...
+
+
+class Transform(Protocol):
+    """Turns source tables into target tables. Pure."""
+
+    def apply(self, batch: Batch) -> Batch:
+        """Return the mapped batch: all its transactions, in order, with the items that are left.
+
+        Raises Rejected (by indexes of the batch given) and Fatal.
+        """
+        ...
+
+    def tables(self, tables: Sequence[Table]) -> list[Table]:
+        """Return the target tables of these source tables. Raises Fatal naming every clash."""
+        ...
+
+
+class Wanted(enum.Enum):
+    """How a pipeline wants a source table."""
+
+    KEYED = "keyed"
+    APPENDED = "appended"
+    """Insert-only: `key: none` in the mapping."""
+
+
+class Selection(Protocol):
+    """Which source tables a pipeline's mapping names."""
+
+    def wants(self, schema: str, name: str) -> Wanted | None:
+        """Return how the table is wanted, None when it is not."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SourceContext:
+    """What a source learns about its pipeline."""
+
+    pipeline: str
+    selection: Selection
+    state: Path
+    """The state directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class SinkContext:
+    """What a sink or a store learns about its pipeline."""
+
+    pipeline: str
+    state: Path
+    tables: tuple[Table, ...] = ()
+    """The mapped tables known at start; more may come with the stream."""
+    source: str = ""
+    """The source's identity (PostgreSQL: `postgres:SYSTEM_IDENTIFIER/DATABASE`), kept beside the position."""
