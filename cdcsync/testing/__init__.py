@@ -1,0 +1,1 @@
+"""What proves a connector: conformance suites, in-memory ends, faults, the trace and real servers."""
