@@ -1,0 +1,316 @@
+"""The benchmarks, one function each: what is run by turns, and what is compared with what."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psycopg
+
+from benchmarks import peers, traffic
+from benchmarks.ours import COMPILED, INTERPRETED, Ours
+from benchmarks.process import Usage
+from cdcsync.testing.servers import PostgresServer
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One contender's figures: medians of the rounds."""
+
+    contender: str
+    rate: float
+    """Rows (or transactions) a second; 0 where a rate is not what is measured."""
+    cpu_s: float = 0.0
+    peak_mb: float = 0.0
+    wall_s: float = 0.0
+    ratio: float | None = None
+    """This rate by that of the first contender, median of the rounds' ratios."""
+
+
+@dataclass(slots=True)
+class Result:
+    """What one benchmark found."""
+
+    name: str
+    rows: int
+    unit: str = "rows/s"
+    figures: list[Figure] = field(default_factory=list)
+    values: dict[str, float] = field(default_factory=dict)
+    """Single values, units in their names."""
+    proved: str = ""
+    """What was checked by value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A benchmark by name."""
+
+    name: str
+    summary: str
+    rows: int
+    """Rows a round, unless said otherwise."""
+    run: Callable[[int, int], Result]
+    """Called with rows and rounds."""
+
+
+SERVER = {"max_wal_size": "8GB", "checkpoint_timeout": "1h", "max_connections": "50"}
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """Yield a folder that is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="cdcsync-bench-") as name:
+        yield Path(name)
+
+
+@contextmanager
+def server(**settings: str) -> Iterator[PostgresServer]:
+    """Yield a PostgreSQL 15 with the table."""
+    started = PostgresServer(15, settings={**SERVER, **settings}).start()
+    try:
+        traffic.prepare(started)
+        yield started
+    finally:
+        started.stop()
+
+
+def _figures(rounds: dict[str, list[Usage]], rows: int) -> list[Figure]:
+    """Return medians; the ratio is taken round by round against the first contender."""
+    first = next(iter(rounds.values()))
+    return [
+        Figure(
+            contender=name,
+            rate=statistics.median(rows / usage.wall_s for usage in usages),
+            cpu_s=statistics.median(usage.cpu_s for usage in usages),
+            peak_mb=max(usage.peak_mb for usage in usages),
+            wall_s=statistics.median(usage.wall_s for usage in usages),
+            ratio=statistics.median(base.wall_s / usage.wall_s for base, usage in zip(first, usages, strict=True)),
+        )
+        for name, usages in rounds.items()
+    ]
+
+
+def postgres_jsonl(rows: int, rounds: int) -> Result:
+    """PostgreSQL to jsonl on /dev/null, compiled and interpreted, pg_recvlogical, and Debezium Engine."""
+    usages: dict[str, list[Usage]] = {}
+    with server() as source, folder() as place:
+        null = {"jsonl": {"path": "/dev/null"}}
+        ours = {"cdcsync": Ours("compiled", place, COMPILED)}
+        if INTERPRETED.exists():
+            ours["cdcsync interpreted"] = Ours("interpreted", place, INTERPRETED)
+        for each in ours.values():
+            each.configure(source, null)
+            each.take_position(source.password)
+        proof = Ours("proof", place)
+        proof.configure(source, {"jsonl": {"path": str(place / "proof.jsonl")}})
+        proof.take_position(source.password)
+        debezium = peers.Debezium(place)
+        for _ in range(rounds):
+            peers.make_slot(source, "recv")
+            peers.make_slot(source, "debezium")
+            written = traffic.write(source, rows, 1000)
+            usages.setdefault("pg_recvlogical", []).append(
+                peers.pg_recvlogical(source, "recv", written.end_lsn, place / "recv.log")
+            )
+            for name, each in ours.items():
+                usages.setdefault(name, []).append(each.run_to(written.end_lsn, source.password))
+            usage, last = debezium.run(source, "debezium", rows)
+            usages.setdefault("Debezium Engine", []).append(usage)
+            peers.drop_slot(source, "recv")
+            peers.drop_slot(source, "debezium")
+        proof.run_to(written.end_lsn, source.password)
+        want = traffic.last_rows(source)
+        _prove([_textual(line["after"]) for line in _tail(place / "proof.jsonl")], want)
+        if [int(str(row["id"])) for row in last] != [int(str(row[0])) for row in want]:
+            msg = "Debezium's last rows are others"
+            raise RuntimeError(msg)
+    return Result("postgres-jsonl", rows, figures=_figures(usages, rows), proved=f"last {traffic.PROVED} rows, all columns")
+
+
+def _tail(path: Path) -> list[dict[str, Any]]:
+    lines = subprocess.run(["tail", "-n", str(traffic.PROVED), path], check=True, capture_output=True)
+    return [orjson.loads(line) for line in lines.stdout.splitlines()]
+
+
+def _textual(row: dict[str, Any]) -> tuple[object, ...]:
+    at = str(row["at"]).removesuffix("Z")
+    at = at if "." in at else at + "."
+    return (
+        str(row["id"]), str(row["quantity"]), row["note"], row["address"], row["price"],
+        at.ljust(26, "0"), str(row["paid"]).lower(), row["sku"],
+    )  # fmt: skip
+
+
+def _prove(got: list[tuple[object, ...]], want: list[tuple[object, ...]]) -> None:
+    """Raise unless the last rows are equal, every column by value."""
+    if len(want) < traffic.PROVED or got != want:
+        wrong = next((pair for pair in zip(got, want, strict=False) if pair[0] != pair[1]), (len(got), len(want)))
+        msg = f"the last rows differ: {wrong}"
+        raise RuntimeError(msg)
+
+
+def _against_subscription(name: str, rows: int, rounds: int, rows_per_transaction: int) -> Result:
+    usages: dict[str, list[Usage]] = {}
+    with server() as source, server() as native, server() as target, folder() as place:
+        ours = Ours("ours", place)
+        ours.configure(source, _sink(target))
+        ours.take_position(source.password)
+        subscription = peers.Subscription(source, native)
+        for number in range(rounds):
+            written = traffic.write(source, rows, rows_per_transaction)
+
+            def natively(end_lsn: int = written.end_lsn) -> None:
+                seconds = subscription.run_to(end_lsn)
+                usages.setdefault("subscription", []).append(Usage(seconds, 0.0, 0.0))
+
+            def by_us(end_lsn: int = written.end_lsn) -> None:
+                usages.setdefault("cdcsync", []).append(ours.run_to(end_lsn, source.password))
+
+            for turn in (natively, by_us) if number % 2 == 0 else (by_us, natively):
+                turn()
+        want = traffic.last_rows(source)
+        for applied in (native, target):
+            _prove(traffic.last_rows(applied), want)
+        usages = {"subscription": usages["subscription"], "cdcsync": usages["cdcsync"]}
+    return Result(name, rows, figures=_figures(usages, rows), proved=f"last {traffic.PROVED} rows, all columns")
+
+
+def _sink(target: PostgresServer) -> dict[str, Any]:
+    return {
+        "postgres": {
+            "host": target.host,
+            "port": target.port,
+            "user": target.user,
+            "password": "${env:BENCH_PASSWORD}",
+            "database": "postgres",
+        }
+    }
+
+
+def postgres_postgres_single(rows: int, rounds: int) -> Result:
+    """PostgreSQL to PostgreSQL, one-row transactions, against PostgreSQL's own subscription."""
+    return _against_subscription("postgres-postgres-single", rows, rounds, 1)
+
+
+def postgres_postgres_bulk(rows: int, rounds: int) -> Result:
+    """PostgreSQL to PostgreSQL, 1,000-row transactions, against PostgreSQL's own subscription."""
+    return _against_subscription("postgres-postgres-bulk", rows, rounds, 1000)
+
+
+def postgres_latency(rows: int, rounds: int) -> Result:
+    """Commit at the source to commit at the target, at 1,000 transactions a second; both from commit timestamps."""
+    seconds = max(10, rows // 1000)
+    latencies: list[float] = []
+    with server(track_commit_timestamp="on") as source, server(track_commit_timestamp="on") as target, folder() as place:
+        ours = Ours("ours", place)
+        ours.configure(source, _sink(target))
+        ours.take_position(source.password)
+        contender = ours.start(source.password)
+        time.sleep(2)
+        script = place / "one.sql"
+        script.write_text("insert into bench select nextval('bench_ids'), 1, 'n', 'a', 1.5, now(), true, 's';\n")
+        source.execute("create sequence bench_ids")
+        for _ in range(rounds):
+            subprocess.run(
+                [source.bin / "pgbench", "-n", "-f", script, "-R", "1000", "-c", "4", "-T", str(seconds), source.url()],
+                check=True, capture_output=True,
+            )  # fmt: skip
+        with psycopg.connect(source.url(), autocommit=True) as connection:
+            at_source = _commits(connection)
+        ours_target = lambda: len(_ids(target)) >= len(at_source)  # noqa: E731  one question, asked until it is so
+        contender.wait_for(ours_target, 60)
+        usage = contender.finish()
+        with psycopg.connect(target.url(), autocommit=True) as connection:
+            at_target = _commits(connection)
+        latencies = sorted((at_target[one] - at_source[one]) / 1000 for one in at_source)
+    result = Result("postgres-latency", len(latencies), proved="every transaction, by commit timestamps")
+    for share in (50, 90, 99):
+        result.values[f"p{share}_ms"] = round(latencies[len(latencies) * share // 100], 2)
+    result.values["max_ms"] = round(latencies[-1], 2)
+    result.values["transactions_per_s"] = round(len(latencies) / (seconds * rounds))
+    result.values["peak_mb"] = round(usage.peak_mb, 1)
+    return result
+
+
+def _commits(connection: psycopg.Connection) -> dict[int, int]:
+    query = "select id, (extract(epoch from pg_xact_commit_timestamp(xmin)) * 1000000)::bigint from bench"
+    return dict(connection.execute(query).fetchall())
+
+
+def _ids(target: PostgresServer) -> list[tuple[Any, ...]]:
+    return target.query("select id from bench")
+
+
+def postgres_large_transaction(rows: int, rounds: int) -> Result:
+    """Peak memory with everything in one transaction, to jsonl on /dev/null and into PostgreSQL."""
+    result = Result("postgres-large-transaction", rows, unit="rows/s")
+    usages: dict[str, list[Usage]] = {}
+    with server() as source, server() as target, folder() as place:
+        sinks = {"to jsonl": {"jsonl": {"path": "/dev/null"}}, "to postgres": _sink(target)}
+        ours = {name: Ours(name.replace(" ", "_"), place) for name in sinks}
+        for name, each in ours.items():
+            each.configure(source, sinks[name])
+            each.take_position(source.password)
+        for _ in range(rounds):
+            written = traffic.write(source, rows, rows)
+            for name, each in ours.items():
+                usages.setdefault(name, []).append(each.run_to(written.end_lsn, source.password))
+        _prove(traffic.last_rows(target), traffic.last_rows(source))
+    result.figures = _figures(usages, rows)
+    result.proved = f"last {traffic.PROVED} rows at the target, all columns"
+    return result
+
+
+def start_up(rows: int, rounds: int) -> Result:
+    """From the start of the process to its first change on standard output, a change waiting in the log."""
+    result = Result("start-up", rows)
+    with server() as source, folder() as place:
+        times = [_first_change_s(Ours("first", place), source) for _ in range(max(rounds, 5))]
+    result.values["first_change_s"] = round(statistics.median(times), 3)
+    result.values["first_change_max_s"] = round(max(times), 3)
+    return result
+
+
+def _first_change_s(ours: Ours, source: PostgresServer) -> float:
+    fifo = ours.folder / "out"
+    fifo.unlink(missing_ok=True)
+    ours.configure(source, {"jsonl": {"path": "-"}})
+    if not ours.trace.exists():
+        ours.take_position(source.password)
+    written = traffic.write(source, 1, 1)
+    (ours.folder / "first.log").write_bytes(b"")
+    contender = ours.start(source.password)
+    log = ours.folder / "first.log"
+    contender.wait_for(lambda: b'"after":{' in log.read_bytes())
+    seconds = (time.monotonic_ns() - contender.started_ns) / 1e9
+    contender.wait_for(lambda: ours.reached(written.end_lsn) is not None)
+    contender.finish()
+    return seconds
+
+
+ALL = {
+    bench.name: bench
+    for bench in (
+        Bench("postgres-jsonl", str(postgres_jsonl.__doc__), 1_000_000, postgres_jsonl),
+        Bench("postgres-postgres-single", str(postgres_postgres_single.__doc__), 100_000, postgres_postgres_single),
+        Bench("postgres-postgres-bulk", str(postgres_postgres_bulk.__doc__), 500_000, postgres_postgres_bulk),
+        Bench("postgres-latency", str(postgres_latency.__doc__), 30_000, postgres_latency),
+        Bench("postgres-large-transaction", str(postgres_large_transaction.__doc__), 5_000_000, postgres_large_transaction),
+        Bench("start-up", str(start_up.__doc__), 1, start_up),
+    )
+}
+
+
+def machine() -> dict[str, str]:
+    """Return what the figures were measured on."""
+    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
+    return {"python": sys.version.split()[0], "cpu": cpu}

@@ -1,0 +1,126 @@
+"""The peers: what the server itself can send, PostgreSQL's own subscription, and Debezium Engine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+import psycopg
+
+from benchmarks.process import Contender, Usage
+
+if TYPE_CHECKING:
+    from cdcsync.testing.servers import PostgresServer
+
+HERE = Path(__file__).parent
+
+
+def make_slot(server: PostgresServer, slot: str) -> None:
+    """Make a pgoutput slot that stands at the end of the log."""
+    server.execute(f"select pg_create_logical_replication_slot('{slot}', 'pgoutput')")
+
+
+def drop_slot(server: PostgresServer, slot: str) -> None:
+    """Drop it again, or the log is kept for nobody."""
+    server.execute(f"select pg_drop_replication_slot('{slot}')")
+
+
+def pg_recvlogical(server: PostgresServer, slot: str, end_lsn: int, log: Path) -> Usage:
+    """Receive all up to `end_lsn` into /dev/null."""
+    end = f"{end_lsn >> 32:X}/{end_lsn & 0xFFFFFFFF:X}"
+    contender = Contender(
+        [str(server.bin / "pg_recvlogical"), "-d", server.url(), "-S", slot, "--start", "-f", "/dev/null",
+         "-o", "proto_version=1", "-o", "publication_names=peers", "-E", end, "-F", "0", "-s", "10"],
+        log,
+    )  # fmt: skip
+    return contender.finish(stop=None)
+
+
+class Subscription:
+    """PostgreSQL's own subscription from one server to another."""
+
+    def __init__(self, source: PostgresServer, target: PostgresServer) -> None:
+        self._source = source
+        self._target = target
+        make_slot(source, "peer_subscription")
+        target.execute(
+            f"create subscription peer connection '{source.url()}' publication peers "
+            "with (connect = false, slot_name = 'peer_subscription', enabled = false, create_slot = false)"
+        )
+
+    def run_to(self, end_lsn: int) -> float:
+        """Enable it until all before `end_lsn` is applied, then disable it; return the seconds."""
+        with psycopg.connect(self._target.url(), autocommit=True) as target:
+            began = time.monotonic()
+            target.execute("alter subscription peer refresh publication with (copy_data = false)")
+            target.execute("alter subscription peer enable")
+            with psycopg.connect(self._source.url(), autocommit=True) as source:
+                while not self._applied(source, end_lsn):
+                    time.sleep(0.01)
+            seconds = time.monotonic() - began
+            target.execute("alter subscription peer disable")
+        return seconds
+
+    def _applied(self, source: psycopg.Connection, end_lsn: int) -> bool:
+        row = source.execute(
+            "select s.active and r.replay_lsn - '0/0' >= %s from pg_replication_slots s "
+            "join pg_stat_replication r on r.pid = s.active_pid where s.slot_name = 'peer_subscription'",
+            (end_lsn,),
+        ).fetchone()
+        return row is not None and bool(row[0])
+
+
+class Debezium:
+    """Debezium Engine with JSON, in a JVM."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cdcsync" / "debezium-3.3.1"
+        self._jars = cache / "jars"
+        if not (cache / "Peer.class").exists():
+            cache.mkdir(parents=True, exist_ok=True)
+            subprocess.run(
+                ["mvn", "-q", "-B", "-f", HERE / "debezium" / "pom.xml", "dependency:copy-dependencies",
+                 f"-DoutputDirectory={self._jars}"],
+                check=True,
+            )  # fmt: skip
+            subprocess.run(
+                ["javac", "-cp", f"{self._jars}/*", "-d", cache, HERE / "debezium" / "Peer.java"], check=True
+            )
+        self._classes = cache
+
+    def run(self, server: PostgresServer, slot: str, rows: int) -> tuple[Usage, list[dict[str, object]]]:
+        """Read that many rows from the slot; return the usage and the last rows as Debezium gave them."""
+        settings = {
+            "name": "peer",
+            "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
+            "offset.storage": "org.apache.kafka.connect.storage.MemoryOffsetBackingStore",
+            "topic.prefix": "peer",
+            "database.hostname": server.host,
+            "database.port": server.port,
+            "database.user": server.user,
+            "database.password": server.password,
+            "database.dbname": "postgres",
+            "database.sslmode": "disable",
+            "plugin.name": "pgoutput",
+            "slot.name": slot,
+            "publication.name": "peers",
+            "publication.autocreate.mode": "disabled",
+            "table.include.list": "public.bench",
+            "snapshot.mode": "no_data",
+            "converter.schemas.enable": "false",
+            "max.batch.size": 8192,
+            "max.queue.size": 32768,
+        }
+        properties, out = self._folder / f"{slot}.properties", self._folder / f"{slot}.json"
+        properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        contender = Contender(
+            ["java", "-cp", f"{self._classes}:{self._jars}/*", "Peer", str(properties), str(rows), str(out)],
+            self._folder / "debezium.log",
+        )
+        usage = contender.finish(stop=None)
+        return usage, [orjson.loads(line)["after"] for line in out.read_bytes().splitlines()]
