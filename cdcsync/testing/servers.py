@@ -16,7 +16,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, LiteralString, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import quote, urlencode
 
 import psycopg
@@ -191,14 +191,14 @@ class PostgresServer:
     def execute(self, sql: str, params: Sequence[object] | None = None, *, database: str = "postgres") -> None:
         """Run one statement, or several without params, in autocommit."""
         with self.connect(database) as connection:
-            connection.execute(cast("LiteralString", sql), params)
+            connection.execute(sql, params)
 
     def query(
         self, sql: str, params: Sequence[object] | None = None, *, database: str = "postgres"
     ) -> list[tuple[Any, ...]]:
         """Return the rows of one statement."""
         with self.connect(database) as connection:
-            return connection.execute(cast("LiteralString", sql), params).fetchall()
+            return connection.execute(sql, params).fetchall()
 
     def _initialise(self) -> None:
         secret = self.directory / "password"
@@ -296,7 +296,7 @@ _LAUNCHER: Final = ThreadPoolExecutor(1, thread_name_prefix="servers")
 @atexit.register
 def stop_all() -> None:
     """Stop every server that this process started."""
-    for server in list(_STARTED):
+    for server in _STARTED.copy():
         server.stop()
 
 
