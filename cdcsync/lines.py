@@ -1,0 +1,263 @@
+"""A change as one line of JSON: what the jsonl sink, the dead letters and `tail` write.
+
+Line: `table, operation, key, before, after, unchanged, commit_time, transaction, position, version`. Values:
+integers are numbers, decimals strings, bytes base64, dates and times ISO 8601, JSON columns JSON, arrays JSON
+arrays (lower bounds are not kept), NaN and infinite floats strings. `unchanged` names the columns of `after` that
+the log did not carry; they are absent from it, as those not carried in `before` are absent from that.
+A truncate has no rows. Other items have lines of their own, with these operations and fields beside `table` and
+the transaction's: `copy` (`again`), `schema` (`columns`, `key`, `statement`), `message` (`prefix`, `content`).
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from cdcsync.change import UNCHANGED, Change, CopyStart, Operation, SchemaChange
+from cdcsync.types import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from cdcsync.change import Item, Row, Table, Transaction, Value
+    from cdcsync.types import Type
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_dumps: Final = orjson.dumps
+_missing: Final = UNCHANGED
+
+
+class Lines:
+    """Encodes changes, with one plan per table version. Not for several threads at once."""
+
+    def __init__(self) -> None:
+        self._plans: dict[Table, Plan] = {}
+
+    def encode(self, transaction: Transaction) -> list[bytes]:
+        """Return the line of each item in order, each with its newline."""
+        lines: list[bytes] = []
+        tail = _tail(transaction)
+        table = None
+        plan = _NOTHING
+        for item in transaction.items:
+            if type(item) is not Change:
+                lines.append(_other(item, tail))
+                continue
+            if item[0] is not table:
+                table = item[0]
+                plan = self._plan(table)
+            lines.append(plan.line(item[1], item[2], item[3], tail))
+        return lines
+
+    def _plan(self, table: Table) -> Plan:
+        plan = self._plans.get(table)
+        if plan is None:
+            plan = self._plans[table] = Plan(table)
+        return plan
+
+
+class Plan:
+    """How the rows of one table version are written."""
+
+    def __init__(self, table: Table, *, exact: bool = False) -> None:
+        self._names = tuple(column.name for column in table.columns)
+        self._converters = [
+            (index, converter)
+            for index, column in enumerate(table.columns)
+            if (converter := _converter(column.type, exact=exact)) is not None
+        ]
+        self._key_at = table.key_at
+        self._key_head = b"{" + _name(table.key[0]) + b":" if len(table.key) == 1 else b""
+        self._heads = {
+            operation: b'{"table":%s,"operation":%s,"key":' % (_dumps(table.qualified), _dumps(operation.value))
+            for operation in Operation
+        }
+
+    def line(self, operation: Operation, before: Row | None, after: Row | None, tail: bytes) -> bytes:
+        """Return the line of one change; `tail` is its transaction's."""
+        head = self._heads[operation]
+        if after is None:
+            if before is None:
+                return head + b'null,"before":null,"after":null,"unchanged":[]' + tail
+            return head + self.key(before) + b',"before":' + self.row(before) + b',"after":null,"unchanged":[]' + tail
+        middle = b',"before":null,"after":' if before is None else b',"before":' + self.row(before) + b',"after":'
+        if _missing in after:
+            unchanged = b',"unchanged":' + _dumps(self._unchanged(after))
+        else:
+            unchanged = b',"unchanged":[]'
+        return head + self.key(after) + middle + self.row(after) + unchanged + tail
+
+    def key(self, row: Row) -> bytes:
+        """Return the key columns of a row as an object; `null` when the table has no key."""
+        key_at = self._key_at
+        if not key_at:
+            return b"null"
+        if self._key_head:
+            value = row[key_at[0]]
+            if type(value) is int or type(value) is str:
+                return self._key_head + _dumps(value) + b"}"
+        at = set(key_at)
+        return self.row(tuple([value if index in at else _missing for index, value in enumerate(row)]))
+
+    def row(self, row: Row) -> bytes:
+        """Return the carried columns of a row as an object."""
+        if self._converters:
+            values = list(row)
+            for index, converter in self._converters:
+                value = values[index]
+                if value is not None and value is not _missing:
+                    values[index] = converter(value)
+            row = tuple(values)
+        if _missing in row:
+            names = self._names
+            return _dumps({names[index]: value for index, value in enumerate(row) if value is not _missing})
+        return _dumps(dict(zip(self._names, row, strict=True)))
+
+    def _unchanged(self, row: Row) -> list[str]:
+        return [name for name, value in zip(self._names, row, strict=True) if value is _missing]
+
+
+_NOTHING: Final = Plan.__new__(Plan)
+
+
+def _name(name: str) -> bytes:
+    return _dumps(name)
+
+
+def _tail(transaction: Transaction) -> bytes:
+    """Return what all lines of the transaction end with."""
+    fields = {
+        "commit_time": commit_time(transaction.commit_time_us),
+        "transaction": transaction.id,
+        "position": transaction.position.encode(),
+        "version": transaction.version,
+    }
+    return b"," + _dumps(fields, option=orjson.OPT_APPEND_NEWLINE)[1:]
+
+
+def commit_time(time_us: int) -> str:
+    """Return microseconds since 1970 UTC in ISO 8601."""
+    return (_EPOCH + timedelta(microseconds=time_us)).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _other(item: Item, tail: bytes) -> bytes:
+    """Return the line of an item that is not a row."""
+    if isinstance(item, CopyStart):
+        fields: dict[str, Any] = {"table": item.table.qualified, "operation": "copy", "again": item.again}
+    elif isinstance(item, SchemaChange):
+        fields = _schema(item)
+    else:
+        content = b64encode(item[1]).decode()  # type: ignore[arg-type]  a Message is left
+        fields = {"table": None, "operation": "message", "prefix": item[0], "content": content}
+    return _dumps(fields)[:-1] + tail
+
+
+def _schema(item: SchemaChange) -> dict[str, Any]:
+    table = item.new or item.old
+    columns = item.new.columns if item.new else ()
+    return {
+        "table": table.qualified if table else None,
+        "operation": "schema",
+        "columns": [{"name": column.name, "type": column.type.name or column.type.kind.value} for column in columns],
+        "key": list(item.new.key) if item.new else [],
+        "statement": item.statement,
+    }
+
+
+def _converter(kind: Type, *, exact: bool) -> Callable[[Value], Any] | None:
+    """Return what turns a value that orjson does not write as this module says."""
+    if kind.kind in {Kind.BYTES, Kind.GEOMETRY}:
+        return _from_bytes
+    if kind.kind is Kind.FLOAT:
+        return _from_float
+    if kind.kind is Kind.JSON:
+        return None if exact else _from_json
+    if kind.kind is Kind.ARRAY:
+        element = _converter(kind.element, exact=exact) if kind.element else None
+        return partial(_from_array, element)
+    return None
+
+
+def _from_bytes(value: bytes) -> str:
+    return b64encode(value).decode("ascii")
+
+
+def _from_float(value: float) -> float | str:
+    if value - value == 0:  # noqa: PLR0124  false for NaN and infinities
+        return value
+    if value != value:  # noqa: PLR0124  only NaN is not itself
+        return "NaN"
+    return "Infinity" if value > 0 else "-Infinity"
+
+
+def _from_json(value: str) -> orjson.Fragment:
+    """Pass the server's own text on; a line break can only be white space in it."""
+    if "\n" in value or "\r" in value:
+        value = value.replace("\n", " ").replace("\r", " ")
+    return orjson.Fragment(value)
+
+
+def _from_array(element: Callable[[Value], Any] | None, values: tuple[Value, ...]) -> list[Any]:
+    return [
+        _from_array(element, value)
+        if isinstance(value, tuple)
+        else (value if value is None or element is None else element(value))
+        for value in values
+    ]
+
+
+def encode_row(table: Table, row: Row) -> bytes:
+    """Return a row as an object that `decode_row` gives back exactly: a JSON column is a string, its text."""
+    return _exact_plan(table).row(row)
+
+
+def encode_key(table: Table, row: Row) -> str | None:
+    """Return a row's key as text, the same for equal keys; None when the table has none."""
+    return _exact_plan(table).key(row).decode() if table.key else None
+
+
+_exact_plans: dict[Table, Plan] = {}
+_EXACT_PLANS_MAX: Final = 1000
+
+
+def _exact_plan(table: Table) -> Plan:
+    plan = _exact_plans.get(table)
+    if plan is None:
+        plan = Plan(table, exact=True)
+        if len(_exact_plans) >= _EXACT_PLANS_MAX:
+            _exact_plans.clear()
+        _exact_plans[table] = plan
+    return plan
+
+
+def decode_row(table: Table, text: bytes | str) -> Row:
+    """Return the neutral row that `encode_row` wrote; columns absent from it are UNCHANGED."""
+    fields: Mapping[str, Any] = orjson.loads(text)
+    return tuple(
+        _decode(column.type, fields[column.name]) if column.name in fields else UNCHANGED for column in table.columns
+    )
+
+
+def _decode(kind: Type, value: Any) -> Value:  # noqa: ANN401  any JSON value
+    if value is None:
+        return None
+    if kind.kind in {Kind.BYTES, Kind.GEOMETRY}:
+        return b64decode(value)
+    if kind.kind is Kind.FLOAT:
+        return float(value)
+    if kind.kind is Kind.SET:
+        return tuple(value)
+    if kind.kind is Kind.ARRAY:
+        return _decode_array(kind.element, value)
+    return value
+
+
+def _decode_array(element: Type | None, values: list[Any]) -> tuple[Value, ...]:
+    return tuple(
+        _decode_array(element, value) if isinstance(value, list) else (_decode(element, value) if element else value)
+        for value in values
+    )
