@@ -1,0 +1,1 @@
+"""PostgreSQL: reads its WAL through pgoutput, writes with COPY and prepared statements, keeps positions."""

@@ -1,0 +1,367 @@
+"""What a pipeline's file says about PostgreSQL: as a source, as a sink and as a store of positions."""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+import re
+from datetime import timedelta
+from typing import Annotated, Any, Final, Literal, NamedTuple
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+
+from cdcsync.errors import ExitStatus, Fatal
+
+PORT: Final = 5432
+NAME_BYTES_MAX: Final = 63
+"""NAMEDATALEN - 1; slot names are bound by it as well."""
+
+_SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+_DURATION: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
+_LSN: Final = re.compile(r"[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}")
+
+
+def _duration(value: object) -> object:
+    """Take "2h", "1h 30m", "500ms" and plain seconds."""
+    if not isinstance(value, str):
+        return value
+    total, end = 0.0, 0
+    while end < len(value):
+        matched = _DURATION.match(value, end)
+        if matched is None or matched[2] not in _SECONDS:
+            msg = f"not a duration: {value!r}; write 30s, 10m, 2h or 1d"
+            raise ValueError(msg)
+        total += float(matched[1]) * _SECONDS[matched[2]]
+        end = matched.end()
+    return timedelta(seconds=total)
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+"""A timedelta written as "2h"."""
+
+
+class TlsMode(enum.StrEnum):
+    """What libpq calls sslmode, without `allow`."""
+
+    DISABLE = "disable"
+    PREFER = "prefer"
+    REQUIRE = "require"
+    VERIFY_CA = "verify-ca"
+    VERIFY_FULL = "verify-full"
+
+
+class Host(NamedTuple):
+    """One server's address; `name` is a directory for a unix socket."""
+
+    name: str
+    port: int
+
+    def __str__(self) -> str:
+        """Return it as it is written in a file."""
+        return f"[{self.name}]:{self.port}" if ":" in self.name else f"{self.name}:{self.port}"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether nothing leaves this machine."""
+        if self.name.startswith(("/", "@")) or self.name == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.name).is_loopback
+        except ValueError:
+            return False
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Tls(_Section):
+    """How the connection is encrypted and the server verified."""
+
+    mode: TlsMode | None = None
+    """Absent: verify-full; prefer where every host is on this machine."""
+    ca: str | None = None
+    """PEM file of the authorities to trust; absent: the system's."""
+    cert: str | None = None
+    key: str | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Tls:
+        if self.mode is TlsMode.VERIFY_CA and self.ca is None:
+            msg = "mode verify-ca needs `ca`"
+            raise ValueError(msg)
+        if (self.cert is None) != (self.key is None):
+            msg = "`cert` and `key` go together"
+            raise ValueError(msg)
+        return self
+
+
+class PostgresServerConfig(_Section):
+    """Where a server is and who we are there; what source, sink and store share."""
+
+    host: str | None = None
+    hosts: tuple[str, ...] = ()
+    """Several, `host` or `host:port`; the one that is the primary is taken."""
+    port: int = Field(PORT, ge=1, le=65535)
+    user: str
+    password: SecretStr | None = None
+    database: str
+    tls: Tls = Tls()
+    connect_timeout_s: int = Field(10, ge=2)
+
+    @model_validator(mode="after")
+    def _hosts(self) -> PostgresServerConfig:
+        if (self.host is None) == (not self.hosts):
+            msg = "name either `host` or `hosts`"
+            raise ValueError(msg)
+        for text in self.hosts:
+            _parse_host(text, self.port)
+        return self
+
+    @property
+    def addresses(self) -> list[Host]:
+        """All hosts, in the order to try them."""
+        return [_parse_host(text, self.port) for text in (self.hosts or (str(self.host),))]
+
+    @property
+    def tls_mode(self) -> TlsMode:
+        """The mode in force."""
+        if self.tls.mode is not None:
+            return self.tls.mode
+        return TlsMode.PREFER if all(host.is_local for host in self.addresses) else TlsMode.VERIFY_FULL
+
+    @property
+    def where(self) -> str:
+        """For messages: user, hosts and database, without the secret."""
+        return f"{self.user}@{','.join(map(str, self.addresses))}/{self.database}"
+
+    def session(self) -> dict[str, str]:
+        """Return what a session sets besides the output formats."""
+        return {}
+
+
+class PublicationMode(enum.StrEnum):
+    """Which tables the publication has."""
+
+    FILTERED = "filtered"
+    """The tables that the mapping names; cdcsync makes it and adds to it."""
+    ALL_TABLES = "all_tables"
+    """FOR ALL TABLES; cdcsync makes it."""
+    EXISTING = "existing"
+    """Somebody else makes it; cdcsync only checks it."""
+
+
+class Publication(_Section):
+    """The publication to read."""
+
+    name: str | None = Field(None, min_length=1)
+    """Absent: the slot's name."""
+    mode: PublicationMode = PublicationMode.FILTERED
+
+
+class FromLsn(_Section):
+    """Start at a place in the log, which a slot still holds."""
+
+    lsn: str
+
+    @field_validator("lsn")
+    @classmethod
+    def _form(cls, value: str) -> str:
+        if not _LSN.fullmatch(value):
+            msg = f"not an LSN: {value!r}; write it as 16/B374D848"
+            raise ValueError(msg)
+        return value
+
+
+class Retain(_Section):
+    """How much of the log a second slot keeps, to be replayed; whichever limit is reached first."""
+
+    time: Duration | None = None
+    bytes: ByteSize | None = None
+
+    @model_validator(mode="after")
+    def _some(self) -> Retain:
+        if self.time is None and self.bytes is None:
+            msg = "give `time`, `bytes` or both"
+            raise ValueError(msg)
+        return self
+
+
+class Partitions(enum.StrEnum):
+    """As which table a partition's changes come."""
+
+    ROOT = "root"
+    LEAF = "leaf"
+
+
+Start = Literal["initial", "now"] | FromLsn
+
+_OTHER_STARTS: Final = {
+    "initial_only": "it is not offered for postgres; use initial and stop the pipeline when the copy is done",
+    "earliest": "a PostgreSQL slot keeps nothing from before it was made; use initial, or {lsn: ..} with `retain`",
+    "file": "that is a binlog's; use {lsn: ..}",
+    "gtid": "that is MySQL's; use {lsn: ..}",
+    "time": "the WAL has no index by time; use {lsn: ..}",
+}
+
+
+class PostgresSource(PostgresServerConfig):
+    """`source: postgres:`."""
+
+    slot: str | None = Field(None, pattern=r"^[a-z0-9_]{1,56}$")
+    """Absent: `cdcsync_` and the pipeline's name. 56, so that `_retain` still fits into 63."""
+    publication: Publication = Publication()
+    start: Start = "initial"
+    retain: Retain | None = None
+    failover: bool | None = None
+    """Whether standbys synchronise the slot; absent: on servers from 17 on."""
+    partitions: Partitions = Partitions.ROOT
+    messages: bool = False
+    """Whether logical messages (pg_logical_emit_message) are read."""
+
+    @field_validator("start", mode="before")
+    @classmethod
+    def _start(cls, value: Any) -> Any:  # noqa: ANN401  what the file holds
+        word = value if isinstance(value, str) else next(iter(value), None) if isinstance(value, dict) else None
+        if word in _OTHER_STARTS:
+            msg = f"start: {word}: {_OTHER_STARTS[word]}"
+            raise ValueError(msg)
+        if word not in {"initial", "now", "lsn"} and not isinstance(value, FromLsn):
+            msg = "start: one of initial, now, {lsn: ..}"
+            raise ValueError(msg)
+        return value
+
+    def slot_of(self, pipeline: str) -> str:
+        """Return the slot's name; a pipeline's own letters are folded to what a slot may have."""
+        if self.slot is not None:
+            return self.slot
+        return "cdcsync_" + re.sub(r"[^a-z0-9_]", "_", pipeline.lower())[:48]
+
+    def publication_of(self, pipeline: str) -> str:
+        """Return the publication's name."""
+        return self.publication.name or self.slot_of(pipeline)
+
+    def session(self) -> dict[str, str]:
+        """Nothing may cut a copy short, hide a row, or make a name depend on who reads it."""
+        return {"statement_timeout": "0", "lock_timeout": "0", "row_security": "off", "search_path": ""}
+
+
+class Isolation(enum.StrEnum):
+    """Of the sink's transactions."""
+
+    READ_COMMITTED = "read committed"
+    REPEATABLE_READ = "repeatable read"
+    SERIALIZABLE = "serializable"
+
+
+class SynchronousCommit(enum.StrEnum):
+    """What a commit of the sink waits for; `off` and less would acknowledge what can still be lost."""
+
+    ON = "on"
+    REMOTE_APPLY = "remote_apply"
+    LOCAL = "local"
+
+
+class PostgresSink(PostgresServerConfig):
+    """`sink: postgres:`."""
+
+    schema_: str = Field("public", alias="schema", min_length=1)
+    """Where a target table lies whose mapping names no schema, and `cdcsync_positions`."""
+    create_tables: bool = True
+    """Whether missing target tables are created."""
+    isolation: Isolation = Isolation.READ_COMMITTED
+    lock_timeout: Duration = timedelta(seconds=30)
+    statement_timeout: Duration = timedelta(0)
+    """0: no limit."""
+    synchronous_commit: SynchronousCommit = SynchronousCommit.ON
+
+    def session(self) -> dict[str, str]:
+        """Return the limits and the isolation of every transaction."""
+        return {
+            "lock_timeout": f"{_ms(self.lock_timeout)}ms",
+            "statement_timeout": f"{_ms(self.statement_timeout)}ms",
+            "default_transaction_isolation": self.isolation.value,
+            "synchronous_commit": self.synchronous_commit.value,
+        }
+
+
+class PostgresStore(PostgresServerConfig):
+    """`positions: postgres:`."""
+
+    schema_: str = Field("public", alias="schema", min_length=1)
+
+    def session(self) -> dict[str, str]:
+        """A position is durable when its commit returns."""
+        return {"synchronous_commit": "on", "lock_timeout": "30s"}
+
+
+def from_url(url: str) -> dict[str, Any]:
+    """Return what the section of a file would hold for `postgres://user:password@host:port/database?options`.
+
+    Several hosts are separated by commas. Options are libpq's sslmode, sslrootcert, sslcert, sslkey, host (a
+    socket's directory), connect_timeout, and the section's own plain ones. Raises Fatal with CONFIG.
+    """
+    parts = urlsplit(url)
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    user, _, password = credentials.partition(":")
+    section: dict[str, Any] = {"user": unquote(user) or "postgres", "database": unquote(parts.path[1:]) or "postgres"}
+    if password:
+        section["password"] = unquote(password)
+    names = [unquote(name) for name in hosts.split(",") if name]
+    _put_hosts(section, names)
+    tls: dict[str, str] = {}
+    for key, value in parse_qsl(parts.query):
+        if key in _TLS_OPTIONS:
+            tls[_TLS_OPTIONS[key]] = value
+        elif key == "connect_timeout":
+            section["connect_timeout_s"] = int(value)
+        elif key in _URL_OPTIONS:
+            section[key] = value
+        else:
+            msg = f"a postgres URL has no option {key!r}"
+            hint = f"there are: {', '.join(sorted([*_TLS_OPTIONS, *_URL_OPTIONS, 'connect_timeout']))}"
+            raise Fatal(msg, hint=hint, status=ExitStatus.CONFIG)
+    if tls:
+        section["tls"] = tls
+    if "host" not in section and "hosts" not in section:
+        section["host"] = "localhost"
+    return section
+
+
+_TLS_OPTIONS: Final = {"sslmode": "mode", "sslrootcert": "ca", "sslcert": "cert", "sslkey": "key"}
+_URL_OPTIONS: Final = {"host", "port", "slot", "start", "schema", "partitions"}
+
+
+def _put_hosts(section: dict[str, Any], names: list[str]) -> None:
+    if len(names) > 1:
+        section["hosts"] = names
+    elif names:
+        section["host"], port = _parse_host(names[0], PORT)
+        if port != PORT:
+            section["port"] = port
+
+
+def _parse_host(text: str, port: int) -> Host:
+    """Take `name`, `name:port`, `[v6]:port`, a bare v6 address, and a socket's directory."""
+    if text.startswith(("/", "@")):
+        return Host(text, port)
+    matched = re.fullmatch(r"\[([^\]]+)\](?::(\d+))?|([^:]+)(?::(\d+))?|([0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)", text)
+    if matched is None:
+        msg = f"not a host: {text!r}; write name, name:port or [address]:port"
+        raise ValueError(msg)
+    name = matched[1] or matched[3] or matched[5]
+    return Host(name, int(matched[2] or matched[4] or port))
+
+
+def _ms(value: timedelta) -> int:
+    return round(value / timedelta(milliseconds=1))
