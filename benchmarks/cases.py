@@ -7,11 +7,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import psycopg
@@ -20,6 +19,9 @@ from benchmarks import peers, traffic
 from benchmarks.ours import COMPILED, INTERPRETED, Ours
 from benchmarks.process import Usage
 from cdcsync.testing.servers import PostgresServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,8 @@ def postgres_jsonl(rows: int, rounds: int) -> Result:
         proof.configure(source, {"jsonl": {"path": str(place / "proof.jsonl")}})
         proof.take_position(source.password)
         debezium = peers.Debezium(place)
+        last: list[dict[str, object]] = []
+        written = traffic.Written(0, 0, 0)
         for _ in range(rounds):
             peers.make_slot(source, "recv")
             peers.make_slot(source, "debezium")
@@ -133,7 +137,9 @@ def postgres_jsonl(rows: int, rounds: int) -> Result:
         if [int(str(row["id"])) for row in last] != [int(str(row[0])) for row in want]:
             msg = "Debezium's last rows are others"
             raise RuntimeError(msg)
-    return Result("postgres-jsonl", rows, figures=_figures(usages, rows), proved=f"last {traffic.PROVED} rows, all columns")
+    return Result(
+        "postgres-jsonl", rows, figures=_figures(usages, rows), proved=f"last {traffic.PROVED} rows, all columns"
+    )
 
 
 def _tail(path: Path) -> list[dict[str, Any]]:
@@ -210,7 +216,11 @@ def postgres_latency(rows: int, rounds: int) -> Result:
     """Commit at the source to commit at the target, at 1,000 transactions a second; both from commit timestamps."""
     seconds = max(10, rows // 1000)
     latencies: list[float] = []
-    with server(track_commit_timestamp="on") as source, server(track_commit_timestamp="on") as target, folder() as place:
+    with (
+        server(track_commit_timestamp="on") as source,
+        server(track_commit_timestamp="on") as target,
+        folder() as place,
+    ):
         ours = Ours("ours", place)
         ours.configure(source, _sink(target))
         ours.take_position(source.password)
@@ -304,7 +314,9 @@ ALL = {
         Bench("postgres-postgres-single", str(postgres_postgres_single.__doc__), 100_000, postgres_postgres_single),
         Bench("postgres-postgres-bulk", str(postgres_postgres_bulk.__doc__), 500_000, postgres_postgres_bulk),
         Bench("postgres-latency", str(postgres_latency.__doc__), 30_000, postgres_latency),
-        Bench("postgres-large-transaction", str(postgres_large_transaction.__doc__), 5_000_000, postgres_large_transaction),
+        Bench(
+            "postgres-large-transaction", str(postgres_large_transaction.__doc__), 5_000_000, postgres_large_transaction
+        ),
         Bench("start-up", str(start_up.__doc__), 1, start_up),
     )
 }
@@ -312,5 +324,8 @@ ALL = {
 
 def machine() -> dict[str, str]:
     """Return what the figures were measured on."""
-    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
+    cpu = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        "",
+    )
     return {"python": sys.version.split()[0], "cpu": cpu}

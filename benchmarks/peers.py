@@ -51,12 +51,14 @@ class Subscription:
             f"create subscription peer connection '{source.url()}' publication peers "
             "with (connect = false, slot_name = 'peer_subscription', enabled = false, create_slot = false)"
         )
+        target.execute("alter subscription peer enable")
+        target.execute("alter subscription peer refresh publication with (copy_data = false)")
+        target.execute("alter subscription peer disable")
 
     def run_to(self, end_lsn: int) -> float:
         """Enable it until all before `end_lsn` is applied, then disable it; return the seconds."""
         with psycopg.connect(self._target.url(), autocommit=True) as target:
             began = time.monotonic()
-            target.execute("alter subscription peer refresh publication with (copy_data = false)")
             target.execute("alter subscription peer enable")
             with psycopg.connect(self._source.url(), autocommit=True) as source:
                 while not self._applied(source, end_lsn):

@@ -72,7 +72,7 @@ def last_rows(server: PostgresServer, table: str = "bench") -> list[tuple[object
     with psycopg.connect(server.url(), autocommit=True) as connection:
         connection.execute("set timezone = 'UTC'")
         return connection.execute(
-            "select id::text, quantity::text, note, address, price::text, "  # noqa: S608  names of our own
+            "select id::text, quantity::text, note, address, price::text, "
             "to_char(at, 'YYYY-MM-DD\"T\"HH24:MI:SS.US'), paid::text, sku "
             f"from (select * from {table} order by id desc limit {PROVED}) newest order by id"
         ).fetchall()

@@ -6,7 +6,6 @@ import enum
 import random
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,10 +18,10 @@ from cdcsync.reader import Limits, Reader, is_whole
 from cdcsync.rejected import Letter, NoLetters
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from cdcsync.change import Position, Transaction
-    from cdcsync.ports import Keeper, PositionStore, Sink, Source, Stored, Transform
+    from cdcsync.ports import PositionStore, Sink, Source, Stored, Transform
     from cdcsync.rejected import Letters
 
 
@@ -84,7 +83,7 @@ class Pipeline:
         self,
         source: Source,
         transform: Transform,
-        sink: Sink | Keeper,
+        sink: Sink,
         *,
         positions: PositionStore | None = None,
         letters: Letters | None = None,
@@ -92,7 +91,7 @@ class Pipeline:
         surroundings: Surroundings | None = None,
     ) -> None:
         self._transform = transform
-        self._sink: Sink = sink  # type: ignore[assignment]  a Keeper is a Sink that keeps its position
+        self._sink = sink
         self._keeps = positions is None
         self._positions = positions if positions is not None else _kept_by(sink)
         self._letters: Letters = letters if letters is not None else NoLetters()
@@ -334,8 +333,8 @@ class Pipeline:
         self._positions.close()
 
 
-def _kept_by(sink: Sink | Keeper) -> PositionStore:
-    """Return the store of a sink that keeps its position itself."""
+def _kept_by(sink: Sink) -> PositionStore:
+    """Return the store of a sink that is a Keeper."""
     offered = getattr(sink, "positions", None)
     if offered is None:
         msg = "this sink does not keep a position"

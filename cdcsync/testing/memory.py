@@ -77,7 +77,11 @@ class MemorySource:
         first = here.part * self._part_max
         part = items[first : first + self._part_max]
         last = first + self._part_max >= len(items)
-        after = MemoryPosition(here.epoch, here.index + 1) if last else MemoryPosition(here.epoch, here.index, here.part + 1)
+        after = (
+            MemoryPosition(here.epoch, here.index + 1)
+            if last
+            else MemoryPosition(here.epoch, here.index, here.part + 1)
+        )
         transaction = Transaction(
             id=str(here.index),
             commit_time_us=here.index,

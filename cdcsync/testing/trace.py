@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import orjson
@@ -94,5 +95,5 @@ def deliveries_around(steps: Sequence[Step], kills_ns: Sequence[int]) -> list[tu
     """
     edges = [0, *kills_ns, time.monotonic_ns()]
     times = [step.at_ns for step in steps if step.event == "durable" and step.changes]
-    counts = [sum(low < at <= high for at in times) for low, high in zip(edges, edges[1:], strict=False)]
-    return list(zip(counts, counts[1:], strict=False))
+    counts = [sum(low < at <= high for at in times) for low, high in pairwise(edges)]
+    return list(pairwise(counts))

@@ -202,7 +202,7 @@ def test_a_rejected_change_stops_by_default_and_the_position_stays_before_it() -
 
 
 def test_a_dead_letter_is_durable_before_its_position_and_the_rest_goes_on(tmp_path: Path) -> None:
-    database, letters = MemoryDatabase(), DeadLetters(tmp_path / "rejected.db", "pipeline")
+    database, letters = MemoryDatabase(), DeadLetters(tmp_path, "pipeline")
     source = MemorySource([[inserted(0), updated(7, UNCHANGED)], [inserted(1)], [updated(7, UNCHANGED)]])
     policy = Policy(on_rejected=OnRejected.DEAD_LETTER, limits=Limits(poll_s=0.01))
     letters.open()
@@ -218,7 +218,7 @@ def test_a_dead_letter_is_durable_before_its_position_and_the_rest_goes_on(tmp_p
 
 
 def test_a_complete_row_heals_its_dead_letter(tmp_path: Path) -> None:
-    database, letters = MemoryDatabase(), DeadLetters(tmp_path / "rejected.db", "pipeline")
+    database, letters = MemoryDatabase(), DeadLetters(tmp_path, "pipeline")
     source = MemorySource([[updated(7, UNCHANGED)], [updated(7, "whole")], [updated(7, UNCHANGED)]])
     policy = Policy(on_rejected=OnRejected.DEAD_LETTER, limits=Limits(poll_s=0.01, changes_max=1))
     letters.open()

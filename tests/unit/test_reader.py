@@ -21,9 +21,9 @@ def log(count: int, items: int = 1) -> list[list[Message]]:
     return [[Message("n", b"x", transactional=True)] * items for _ in range(count)]
 
 
-def started(source: MemorySource, **limits: float) -> Reader:
+def started(source: MemorySource, *, changes_max: int = 10_000, alive_s: float = 2) -> Reader:
     """Return a reader that runs."""
-    reader = Reader(source, Limits(**{"poll_s": 0.01, **limits}))  # type: ignore[arg-type]  numbers all
+    reader = Reader(source, Limits(changes_max=changes_max, poll_s=0.01, alive_s=alive_s))
     reader.start(None, 0)
     return reader
 
