@@ -389,12 +389,13 @@ def _from_wheel(package: str, version: int) -> Path:
         msg = f"PostgreSQL {version} is not installed: pip install {package.replace('_', '-')}"
         raise ServerFault(msg)
     home = Path(spec.origin).parent
-    if not _is_reachable(home):
+    if not is_reachable(home):
         home = _copied(home)
     return home / "pginstall" / "bin"
 
 
-def _is_reachable(path: Path) -> bool:
+def is_reachable(path: Path) -> bool:
+    """Return whether the user that servers run as can traverse to the path."""
     if unprivileged() is None:
         return True
     return all(parent.stat().st_mode & 0o001 for parent in [path, *path.parents])
