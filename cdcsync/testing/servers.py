@@ -201,6 +201,8 @@ class PostgresServer:
             return connection.execute(sql, params).fetchall()
 
     def _initialise(self) -> None:
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _give(self.directory)
         secret = self.directory / "password"
         secret.write_text(self.password)
         _give(secret)
