@@ -72,11 +72,11 @@ COMPILED := $(shell find cdcsync -name '*.pxd' 2>/dev/null) $(patsubst %.pxd,%.p
 
 .venv/bin/pip:
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --upgrade pip setuptools wheel
+	$(BIN)/python -m pip install --upgrade pip setuptools wheel Cython
 
 # Made again when the project, or a module that is compiled, changes: an extension would hide the newer source.
 .venv/installed: pyproject.toml setup.py $(COMPILED) | .venv/bin/pip
-	$(BIN)/python -m pip install --editable '.[all]' --group dev
+	$(BIN)/python -m pip install --no-build-isolation --editable '.[all]' --group dev
 	@touch $@
 
 .venv-pure/bin/pip:

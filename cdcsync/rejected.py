@@ -117,7 +117,7 @@ class Letters(Protocol):
         """Keep them; durable on return. Storing again is storing once."""
         ...
 
-    def parked(self, batch: Batch) -> list[tuple[int, int]]:
+    def parked(self, batch: Batch) -> Sequence[tuple[int, int]]:
         """Return the (transaction, item) indexes of incomplete changes whose key has an open letter before them."""
         ...
 
@@ -134,7 +134,7 @@ class NoLetters:
         msg = f"{len(letters)} rejected change(s) and no dead letter store"
         raise Fatal(msg, hint="give the pipeline one, or set `on_rejected: stop`", status=ExitStatus.CONFIG)
 
-    def parked(self, batch: Batch) -> list[tuple[int, int]]:  # noqa: ARG002  the protocol's
+    def parked(self, batch: Batch) -> Sequence[tuple[int, int]]:  # noqa: ARG002  the protocol's
         """Return none."""
         return []
 
@@ -163,9 +163,7 @@ CREATE TABLE IF NOT EXISTS letters (
 );
 CREATE INDEX IF NOT EXISTS open_letters ON letters (pipeline, target, key) WHERE healed_at_us IS NULL;
 """
-_COLUMNS: Final = (
-    "pipeline, target, version, ordinal, operation, key, reason, position, transaction_id, commit_time_us, before, after"
-)
+_COLUMNS: Final = "pipeline, target, version, ordinal, operation, key, reason, position, transaction_id, commit_time_us, before, after"
 _INSERT: Final = (
     f"INSERT INTO letters ({_COLUMNS}, stored_at_us) VALUES ({', '.join('?' * 13)})"  # noqa: S608  constants
     " ON CONFLICT (pipeline, version, ordinal, target) DO NOTHING"
@@ -230,7 +228,7 @@ class DeadLetters:
                 self._remember(letter.target, letter.key)
                 self.is_empty = False
 
-    def parked(self, batch: Batch) -> list[tuple[int, int]]:
+    def parked(self, batch: Batch) -> Sequence[tuple[int, int]]:
         """Return the indexes of incomplete changes whose key has an open letter before them."""
         if self.is_empty:
             return []
@@ -269,7 +267,7 @@ class DeadLetters:
             if healed:
                 self.is_empty = connection.execute(_OPEN, (self._pipeline,)).fetchone()[0] == 0
 
-    def list(self, *, healed: bool = False, limit: int = 1000) -> list[Letter]:
+    def list(self, *, healed: bool = False, limit: int = 1000) -> Sequence[Letter]:
         """Return the open letters, oldest first; with `healed` those too."""
         if not self._path.exists():
             return []
@@ -344,7 +342,7 @@ class DeadLetters:
             msg = f"dead letters: {self._path}: {error.strerror}"
             raise Transient(End.STORE, msg) from error
 
-    def _sifted(self, item: Change) -> list[tuple[str, str]]:
+    def _sifted(self, item: Change) -> Sequence[tuple[str, str]]:
         """Return the (target, key) of the rows before and after that may have a letter."""
         target = item.table.qualified
         keys: list[tuple[str, str]] = []
@@ -393,5 +391,4 @@ def _values(letter: Letter) -> tuple[Any, ...]:
 
 
 def _letter(row: tuple[Any, ...]) -> Letter:
-    *values, number, healed = row
-    return Letter(*values, id=number, healed=bool(healed))
+    return Letter(*row[:-1], bool(row[-1]))

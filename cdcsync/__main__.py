@@ -1,0 +1,5 @@
+"""`python -m cdcsync` is the command `cdcsync`."""
+
+from cdcsync.cli import main
+
+main()

@@ -1,0 +1,31 @@
+"""`cdcsync status`: the figures of a running pipeline."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+
+
+@click.command(short_help="Show what a running pipeline does.")
+@click.argument("pipeline")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def command(pipeline: str, *, as_json: bool) -> None:
+    """Ask the running pipeline over its control socket. Exit status 1 when it does not run.
+
+    \b
+    cdcsync status orders
+    cdcsync status orders --json | jq .lag_ms
+    """  # noqa: D301  \b is click's
+    from cdcsync.cli.asking import ask, echo_json  # noqa: PLC0415  help needs none of it
+
+    answer = ask(pipeline, "status")
+    if as_json:
+        echo_json(answer)
+        return
+    for name in ("started_us", "commit_time_us"):
+        time_us = answer.pop(name, 0)
+        answer[name.removesuffix("_us")] = datetime.fromtimestamp(time_us / 1e6, UTC).isoformat() if time_us else ""
+    width = max(map(len, answer))
+    for name, value in answer.items():
+        click.echo(f"{name:<{width}}  {round(value, 1) if isinstance(value, float) else value}")

@@ -1,0 +1,252 @@
+"""One pipeline's file: found, read, checked as a whole, and turned into what the daemon builds from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cdcsync import document, folders, sections
+from cdcsync.credentials import Resolver, resolve
+from cdcsync.document import Document, Mark, Problem
+from cdcsync.mapping.model import MappingFile, Rule, TableMapping
+from cdcsync.sections import Role, Section
+from cdcsync.units import Duration, Size
+from cdcsync.validation import Checked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+NAME: Final = r"^[a-zA-Z0-9][a-zA-Z0-9_-]{0,62}$"
+"""A pipeline's name is part of file names, slot names and a unit's instance."""
+
+
+class Control(BaseModel):
+    """How `status`, `pause` and `resume` reach the running pipeline."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    socket: Path | None = None
+    """A unix socket; absent: `/run/cdcsync/NAME.sock` for a service, else in the state directory."""
+
+
+class BatchLimits(BaseModel):
+    """Bounds of what is handed to the sink at once, and of what waits for it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    changes_max: int = Field(10_000, ge=1)
+    bytes_max: Size = Field(Size(16 << 20), ge=1)
+    """In the log's own size."""
+
+
+class PipelineFile(BaseModel):
+    """A pipeline's file. The sections of the systems are checked by the connectors' own models."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field("", pattern=NAME)
+    """Absent: the file's name. Slot, publication and stored position go by it."""
+    source: str | dict[str, Any]
+    """`SYSTEM: {...}`, or a URL."""
+    sink: str | dict[str, Any]
+    """`SYSTEM: {...}`, or a URL."""
+    mappings: tuple[str, ...] = ()
+    """Mapping files, relative to this one."""
+    tables: tuple[Any, ...] = ()
+    """Mapping entries in place; see the mapping reference."""
+    positions: str | dict[str, Any] | None = None
+    """Where the position is stored; absent: in the sink where it can, else SQLite in the state directory."""
+    on_rejected: Literal["stop", "dead_letter", "skip"] = "stop"
+    """What happens to a change that mapping or sink will never take."""
+    control: Control = Control()
+    heartbeat: Duration = Field(timedelta(seconds=10), gt=timedelta(0))
+    """How long after the last save a position without changes is stored."""
+    batch: BatchLimits = BatchLimits()
+    transaction_max: int | None = Field(None, ge=1)
+    """Changes in one transaction above which the pipeline stops; absent: no limit."""
+    transactions: Literal["whole", "parts"] = "whole"
+    """`parts`: a transaction too large for one batch is committed part by part at the sink."""
+    state: Path | None = None
+    """The state directory; absent: $STATE_DIRECTORY, else `/var/lib/cdcsync/NAME` for root and
+    `~/.local/state/cdcsync/NAME` for others."""
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineConfig:
+    """A pipeline's file, checked."""
+
+    name: str
+    source: Section
+    sink: Section
+    positions: Section | None
+    """None: in the sink where it can, else SQLite in `state`."""
+    rules: tuple[Rule, ...]
+    """The mapping's entries; `Mapping(rules)`."""
+    on_rejected: Literal["stop", "dead_letter", "skip"]
+    heartbeat_s: float
+    batch: BatchLimits
+    transaction_max: int | None
+    transactions: Literal["whole", "parts"]
+    state: Path
+    socket: Path
+    path: Path | None = None
+    """The file; None when it came from the command line or from code."""
+    warnings: tuple[str, ...] = ()
+    """To be shown once by whoever loads it."""
+    written: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What the file says, references unresolved; for `dump`."""
+
+
+def find(name_or_path: str | Path) -> Path:
+    """Return the file that a name or a path means; it need not exist.
+
+    A word without a slash and without `.yaml` is a name.
+    """
+    text = str(name_or_path)
+    if "/" in text or text.endswith((".yaml", ".yml")):
+        return Path(text).expanduser()
+    system = folders.SYSTEM_CONFIG / f"{text}.yaml"
+    return system if system.exists() else Path("~/.config/cdcsync").expanduser() / f"{text}.yaml"
+
+
+def load(name_or_path: str | Path, *, environ: Mapping[str, str] = os.environ) -> PipelineConfig:
+    """Read and check a pipeline's file. Raises one Fatal with CONFIG that lists every mistake with its place."""
+    path = find(name_or_path)
+    return _Loading(document.read(path), environ, path).config()
+
+
+def from_urls(
+    source: str,
+    sink: str,
+    tables: Sequence[str],
+    *,
+    name: str = "cdcsync",
+    environ: Mapping[str, str] = os.environ,
+) -> PipelineConfig:
+    """Return the config of `run --source URL --sink URL --table T`; raises as `load` does."""
+    value = {"name": name, "source": source, "sink": sink, "tables": list(tables)}
+    given = Document("command line", value, values={(): Mark("command line", 1, 1)})
+    return _Loading(given, environ, None).config()
+
+
+def dump(config: PipelineConfig) -> str:
+    """Return the file that makes this config again: references stay references, plain secrets stay plain.
+
+    Store it with `save`, which lets nobody else read it.
+    """
+    from io import StringIO  # noqa: PLC0415  only `--save` writes YAML
+
+    from ruamel.yaml import YAML  # noqa: PLC0415
+
+    text = StringIO()
+    yaml = YAML()
+    yaml.width = 4096
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.dump(dict(config.written), text)
+    return text.getvalue()
+
+
+def save(config: PipelineConfig, path: Path) -> None:
+    """Write `dump` to a new file of mode 0600. Raises FileExistsError, OSError."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(dump(config))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+class _Loading:
+    """One file on its way to a config; gathers every mistake."""
+
+    def __init__(self, given: Document, environ: Mapping[str, str], path: Path | None) -> None:
+        self._given = given
+        self._environ = environ
+        self._path = path
+        self._folder = path.parent if path else Path()
+        self._problems = list(given.problems)
+        self._warnings: list[str] = []
+
+    def config(self) -> PipelineConfig:
+        """Check everything; raise one Fatal when anything is wrong."""
+        resolved = resolve(self._given, Resolver(self._folder, self._environ), (("source",), ("sink",), ("positions",)))
+        self._problems += resolved.problems
+        checked = Checked(self._given, resolved.replaced, self._problems)
+        if not isinstance(resolved.value, dict):
+            at = self._given.value_mark(())
+            raise document.fatal([*self._problems, Problem(at, "a pipeline's file has keys: name, source, sink, ...")])
+        file = checked.model(PipelineFile, resolved.value, ())
+        ends = self._ends(checked, resolved.value)
+        rules = tuple(self._rules(checked, resolved.value))
+        if self._problems or file is None:
+            raise document.fatal(self._problems)
+        return self._made(file, ends, rules)
+
+    def _ends(self, checked: Checked, value: dict[str, Any]) -> dict[Role, Section]:
+        reading = sections.Reading(checked, self._environ, self._path, self._warnings)
+        found = ((role, reading.section(role, value[role.value])) for role in Role if value.get(role.value) is not None)
+        return {role: section for role, section in found if section is not None}
+
+    def _rules(self, checked: Checked, value: dict[str, Any]) -> Iterator[Rule]:
+        """Yield the entries, those in place first; note when there are none."""
+        tables, files = value.get("tables"), value.get("mappings")
+        if not tables and not files:
+            at = self._given.value_mark(())
+            self._problems.append(Problem(at, "no tables: name some under `tables`, or mapping files under `mappings`"))
+        if isinstance(tables, list):
+            yield from _entries(checked, tables)
+        if isinstance(files, list):
+            for at, name in enumerate(files):
+                if isinstance(name, str):
+                    yield from self._mapping_file(name, self._given.value_mark(("mappings", at)))
+
+    def _mapping_file(self, name: str, mark: Mark) -> Iterator[Rule]:
+        path = self._folder / Path(name).expanduser()
+        if not path.is_file():
+            self._problems.append(Problem(mark, f"there is no file {path}"))
+            return
+        other = document.read(path)
+        self._problems += other.problems
+        checked = Checked(other, set(), self._problems)
+        tables = other.value.get("tables") if isinstance(other.value, dict) else None
+        if isinstance(tables, list) and tables:
+            unknown = {key: item for key, item in other.value.items() if key != "tables"}
+            if unknown:
+                checked.model(MappingFile, {**unknown, "tables": ["any"]}, ())
+            yield from _entries(checked, tables)
+        else:
+            checked.model(MappingFile, other.value if isinstance(other.value, dict) else {}, ())
+
+    def _made(self, file: PipelineFile, ends: dict[Role, Section], rules: tuple[Rule, ...]) -> PipelineConfig:
+        name = file.name or (self._path.stem if self._path else "cdcsync")
+        state = folders.state(name, self._environ, file.state)
+        return PipelineConfig(
+            name=name,
+            source=ends[Role.SOURCE],
+            sink=ends[Role.SINK],
+            positions=ends.get(Role.POSITIONS),
+            rules=rules,
+            on_rejected=file.on_rejected,
+            heartbeat_s=file.heartbeat.total_seconds(),
+            batch=file.batch,
+            transaction_max=file.transaction_max,
+            transactions=file.transactions,
+            state=state,
+            socket=file.control.socket or folders.socket(name, self._environ, self._path, state),
+            path=self._path,
+            warnings=tuple(self._warnings),
+            written=self._given.value,
+        )
+
+
+def _entries(checked: Checked, tables: list[Any]) -> Iterator[Rule]:
+    for at, entry in enumerate(tables):
+        mapping = checked.model(TableMapping, entry, ("tables", at))
+        if mapping is not None:
+            where = checked.document.values.get(("tables", at))
+            yield Rule(mapping, str(where) if where else "")

@@ -1,0 +1,38 @@
+"""Durations and sizes as a configuration writes them."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Final
+
+from pydantic import BeforeValidator, ByteSize
+
+SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+_PART: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
+
+
+def duration(value: object) -> object:
+    """Take "2h", "1h 30m", "500ms", and a plain number of seconds. Raises ValueError."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return timedelta(seconds=value)
+    if not isinstance(value, str):
+        return value
+    total, end = 0.0, 0
+    while end < len(value):
+        part = _PART.match(value, end)
+        if part is None or part[2] not in SECONDS:
+            break
+        total += float(part[1]) * SECONDS[part[2]]
+        end = part.end()
+    if not value or end < len(value):
+        msg = "not a duration; write 500ms, 30s, 10m, 2h or 1d"
+        raise ValueError(msg)
+    return timedelta(seconds=total)
+
+
+Duration = Annotated[timedelta, BeforeValidator(duration)]
+"""A timedelta, written as "2h" or as seconds."""
+
+Size = ByteSize
+"""Bytes, written as "10GB", "16MiB" or a number."""
