@@ -1,0 +1,89 @@
+"""Where to go on in PostgreSQL's log."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import orjson
+
+from cdcsync.errors import Fatal
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """How far into a transaction, too large for one batch, its rows are delivered."""
+
+    xid: int
+    final_lsn: int
+    """LSN of its commit record, which Begin names."""
+    delivered: int
+    """Raw changes of the log, counted before any filter."""
+    checksum: int
+    """CRC-32 of the last of them, as the log has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresPosition:
+    """The next thing to read; all commits whose record begins before `lsn` lie before it."""
+
+    epoch: int
+    system: str
+    """System identifier of the server."""
+    timeline: int
+    lsn: int
+    slot: str
+    copying: int | None = None
+    """During the first copy: a counter that rises with each batch."""
+    within: Within | None = None
+
+    def encode(self) -> str:
+        """Return compact JSON, with the LSN as PostgreSQL writes it."""
+        fields: dict[str, Any] = {
+            "epoch": self.epoch,
+            "system": self.system,
+            "timeline": self.timeline,
+            "lsn": format_lsn(self.lsn),
+            "slot": self.slot,
+        }
+        if self.copying is not None:
+            fields["copying"] = self.copying
+        if self.within is not None:
+            fields["within"] = asdict(self.within)
+        return orjson.dumps(fields).decode()
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """Return the position of that text. Raises Fatal when it is none."""
+        try:
+            fields = orjson.loads(text)
+            fields["lsn"] = parse_lsn(fields["lsn"])
+            within = fields.pop("within", None)
+            return cls(**fields, within=Within(**within) if within else None)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            msg = f"not a position in a PostgreSQL log: {text!r}"
+            raise Fatal(
+                msg, hint="see it with `cdcsync positions show`, set one with `cdcsync positions set`"
+            ) from error
+
+    def covers(self, other: PostgresPosition) -> bool:
+        """Return whether all before `other` lies before this position too. A copy lies before the log it leads to."""
+        return self._order() >= other._order()
+
+    def _order(self) -> tuple[int, int, int, int, int]:
+        if self.copying is not None:
+            return self.epoch, 0, 0, self.copying, 0
+        if self.within is not None:
+            return self.epoch, 1, self.within.final_lsn, 0, self.within.delivered
+        return self.epoch, 1, self.lsn, 0, 0
+
+
+def parse_lsn(text: str) -> int:
+    """Return the number of "16/B374D848"."""
+    high, _, low = text.partition("/")
+    return int(high, 16) << 32 | int(low, 16)
+
+
+def format_lsn(lsn: int) -> str:
+    """Return the LSN as PostgreSQL writes it."""
+    return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"

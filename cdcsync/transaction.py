@@ -1,0 +1,187 @@
+"""Assembles batches out of a stream of begins, changes and commits; cuts large transactions, resumes inside them."""
+
+from __future__ import annotations
+
+import zlib
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from cdcsync.change import Batch, Transaction
+from cdcsync.errors import ExitStatus, Fatal
+
+if TYPE_CHECKING:
+    from cdcsync.change import Item, Position
+
+CHANGES_MAX: Final = 4000
+"""Changes of one batch, and of one part of a large transaction."""
+SIZE_BYTES_MAX: Final = 4 << 20
+
+
+class Place(Protocol):
+    """Makes positions inside the transaction that is being read."""
+
+    def __call__(self, delivered: int, checksum: int) -> Position:
+        """Return the position after that many raw changes, the last having that CRC-32."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """What of a transaction was delivered before; it is read again from its start and skipped."""
+
+    id: str
+    delivered: int
+    """Raw changes."""
+    checksum: int
+    """CRC-32 of the last one."""
+
+
+class Assembler:
+    """Collects one lane's log. Memory is bounded by one part, whatever the transaction's size."""
+
+    def __init__(self, changes_max: int = CHANGES_MAX, size_bytes_max: int = SIZE_BYTES_MAX) -> None:
+        self._changes_max = changes_max
+        self._size_bytes_max = size_bytes_max
+        self._ready: deque[Batch] = deque()
+        self._done: list[Transaction] = []
+        self._done_changes = 0
+        self._done_bytes = 0
+        self._reached: Position | None = None
+        """After the last commit; None when it was taken."""
+        self._resume: Resume | None = None
+        self._open = False
+        self._items: list[Item] = []
+        self._ordinals: list[int] = []
+        self._bytes = 0
+        self._raw = 0
+        self._skip = 0
+        self._part = 0
+        self._last_raw: bytes = b""
+
+    @property
+    def within(self) -> bool:
+        """Whether a transaction is open."""
+        return self._open
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing was read that is not taken."""
+        return not self._open and not self._ready and self._reached is None
+
+    @property
+    def full(self) -> bool:
+        """Whether a batch should be taken before more is read."""
+        return (
+            bool(self._ready)
+            or self._done_changes >= self._changes_max
+            or self._done_bytes >= self._size_bytes_max
+            or len(self._done) >= self._changes_max
+        )
+
+    def resume(self, resume: Resume) -> None:
+        """Skip what was delivered of the transaction that comes first."""
+        self._resume = resume
+
+    def begin(self, identity: str, version: int, commit_time_us: int, place: Place) -> None:
+        """Begin a transaction. Raises Fatal when it is not the one to resume in."""
+        self._open = True
+        self._id, self._version, self._commit_time_us, self._place = identity, version, commit_time_us, place
+        self._part = self._raw = self._skip = 0
+        resume, self._resume = self._resume, None
+        if resume is None:
+            return
+        if resume.id != identity:
+            raise _other(f"transaction {identity} comes where {resume.id} was being delivered")
+        self._skip = resume.delivered
+        self._expected = resume.checksum
+        self._part = 1
+
+    def add(self, items: list[Item] | tuple[Item, ...], raw: bytes) -> None:
+        """Add the items of one raw change of the log; cut a part when there are enough."""
+        self._raw += 1
+        if self._raw <= self._skip:
+            if self._raw == self._skip and zlib.crc32(raw) != self._expected:
+                raise _other(f"raw change {self._raw} of transaction {self._id} is not the one that was delivered")
+            return
+        if len(self._items) >= self._changes_max or self._bytes >= self._size_bytes_max:
+            self._cut()
+        ordinal = self._raw - 1
+        for item in items:
+            self._items.append(item)
+            self._ordinals.append(ordinal)
+        self._bytes += len(raw)
+        self._last_raw = raw
+
+    def commit(self, position: Position) -> None:
+        """End the transaction; `position` is after it. Raises Fatal when it ends before where to resume."""
+        if self._raw < self._skip:
+            raise _other(f"transaction {self._id} has {self._raw} raw changes, {self._skip} were delivered")
+        self._open = False
+        if self._part:
+            self._put_part(position, last=True)
+            return
+        self._reached = position
+        if self._items:
+            self._done.append(self._transaction(position, last=True))
+            self._done_changes += len(self._items)
+            self._done_bytes += self._bytes
+            self._clear()
+
+    def alone(self, identity: str, version: int, commit_time_us: int, item: Item, position: Position) -> None:
+        """Add one item that belongs to no transaction of the log."""
+        self._done.append(Transaction(identity, commit_time_us, position, version, (item,), (0,)))
+        self._done_changes += 1
+        self._reached = position
+
+    def take(self) -> Batch | None:
+        """Return what is complete: all whole transactions, or one part; None when nothing is."""
+        if self._ready:
+            return self._ready.popleft()
+        return self._gathered()
+
+    def _gathered(self) -> Batch | None:
+        position, self._reached = self._reached, None
+        if position is None:
+            return None
+        batch = Batch(tuple(self._done), position, self._done_changes, self._done_bytes)
+        self._done = []
+        self._done_changes = self._done_bytes = 0
+        return batch
+
+    def _cut(self) -> None:
+        self._put_part(self._place(self._raw - 1, zlib.crc32(self._last_raw)), last=False)
+
+    def _put_part(self, position: Position, *, last: bool) -> None:
+        """Make a part alone in its batch ready, after all that was complete before it."""
+        before = self._gathered()
+        if before is not None:
+            self._ready.append(before)
+        part = self._transaction(position, last=last)
+        self._ready.append(Batch((part,), position, len(self._items), self._bytes))
+        self._part += 1
+        self._clear()
+
+    def _transaction(self, position: Position, *, last: bool) -> Transaction:
+        return Transaction(
+            id=self._id,
+            commit_time_us=self._commit_time_us,
+            position=position,
+            version=self._version,
+            items=self._items,
+            ordinals=self._ordinals,
+            part=self._part,
+            last=last,
+        )
+
+    def _clear(self) -> None:
+        self._items, self._ordinals, self._bytes = [], [], 0
+
+
+def _other(what: str) -> Fatal:
+    return Fatal(
+        f"the log is not the one that was being delivered: {what}",
+        hint="source and stored position do not belong together: forget the position with `cdcsync positions clear` "
+        "and copy everything again",
+        status=ExitStatus.DATA,
+    )
