@@ -36,6 +36,6 @@ cdef class Decoder:
 
     @cython.locals(
         size=cython.Py_ssize_t, index=cython.Py_ssize_t, kind=cython.int, code=cython.int,
-        length=cython.Py_ssize_t, start=cython.Py_ssize_t, codes=list, decoders=list, values=list,
+        length=cython.Py_ssize_t, start=cython.Py_ssize_t, codes=list, decoders=list, values=list, text=str,
     )
     cdef tuple _row(self, Plan plan, bytes data, Py_ssize_t at, object old)

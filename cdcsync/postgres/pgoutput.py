@@ -86,10 +86,10 @@ class Plan:
 
 
 def _code(column: Type) -> int:
-    """Return 1 for text, 2 for integers, 3 for booleans, 0 for what needs its decoder called."""
+    """Return 1 for text, 2 for integers, 3 for booleans, 4 for timestamptz, 0 for what needs its decoder called."""
     if column.kind in _TEXTS:
         return 1
-    return {Kind.INTEGER: 2, Kind.BOOLEAN: 3}.get(column.kind, 0)
+    return {Kind.INTEGER: 2, Kind.BOOLEAN: 3, Kind.TIMESTAMPTZ: 4}.get(column.kind, 0)
 
 
 class Decoder:
@@ -105,7 +105,7 @@ class Decoder:
         self._end = 0
         """Where the tuple decoded last ended."""
 
-    def decode(self, data: bytes, at: int, lsn: int) -> Any:  # noqa: ANN401  the union would cost a check per row
+    def decode(self, data: bytes, at: int, lsn: int) -> Any:
         """Return what the message at `at` says: a Change, Message, SchemaChange, Begin, Commit, or a list of Changes.
 
         None: nothing to deliver. Raises Fatal, with the LSN, for what it does not know.
@@ -120,16 +120,17 @@ class Decoder:
                 return self._delete(data, at)
             return self._other(data, at)
         except (UnicodeDecodeError, ValueError, IndexError, KeyError) as error:
-            msg = f"pgoutput message {chr(tag)!r} at {lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}{self._where(data, at)}"
-            raise Fatal(f"{msg} cannot be decoded: {type(error).__name__}", hint=HINT) from None
+            place = f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}{self._where(data, at)}"
+            msg = f"pgoutput message {chr(tag)!r} at {place} cannot be decoded: {type(error).__name__}"
+            raise Fatal(msg, hint=HINT) from None
 
-    def _insert(self, data: bytes, at: int) -> Any:  # noqa: ANN401
+    def _insert(self, data: bytes, at: int) -> Any:
         plan = self._plan(data, at)
         if not plan.wanted:
             return None
         return tuple.__new__(Change, (plan.table, _INSERT, None, self._row(plan, data, at + 6, None)))
 
-    def _update(self, data: bytes, at: int) -> Any:  # noqa: ANN401
+    def _update(self, data: bytes, at: int) -> Any:
         plan = self._plan(data, at)
         if not plan.wanted:
             return None
@@ -150,7 +151,7 @@ class Decoder:
             before = tuple(row)
         return tuple.__new__(Change, (plan.table, _UPDATE, before, after))
 
-    def _delete(self, data: bytes, at: int) -> Any:  # noqa: ANN401
+    def _delete(self, data: bytes, at: int) -> Any:
         plan = self._plan(data, at)
         if not plan.wanted:
             return None
@@ -169,7 +170,7 @@ class Decoder:
             row[index] = values[index]
         return tuple(row)
 
-    def _row(self, plan: Plan, data: bytes, at: int, old: Any) -> tuple[Any, ...]:  # noqa: ANN401
+    def _row(self, plan: Plan, data: bytes, at: int, old: Any) -> tuple[Any, ...]:
         """Return the values of the TupleData at `at`, an unchanged one from the old row; sets `_end`."""
         size = data[at] << 8 | data[at + 1]
         if size != plan.size:
@@ -191,6 +192,12 @@ class Decoder:
                     values.append(data[start:at].decode())
                 elif code == 2:  # noqa: PLR2004
                     values.append(int(data[start:at]))
+                elif code == 4:  # noqa: PLR2004
+                    text = data[start:at].decode()
+                    if text[10:11] == " " and text[-3:] == "+00":
+                        values.append(text[:10] + "T" + text[11:-3] + "Z")
+                    else:
+                        values.append(decoders[index](data[start:at]))
                 elif code == 3:  # noqa: PLR2004
                     values.append(data[start] == 116)  # noqa: PLR2004
                 else:
@@ -203,10 +210,12 @@ class Decoder:
                 at += 1
             else:
                 raise ValueError(kind)
+        if at > len(data):
+            raise IndexError(at)
         self._end = at
         return tuple(values)
 
-    def _other(self, data: bytes, at: int) -> Any:  # noqa: ANN401
+    def _other(self, data: bytes, at: int) -> Any:
         tag = chr(data[at])
         if tag == "B":
             return Begin(_int(data, at + 1, 8), _int(data, at + 9, 8) + EPOCH_2000_US, _int(data, at + 17, 4))

@@ -21,7 +21,7 @@ _BC: Final = " BC"
 _INFINITIES: Final = ("infinity", "-infinity")
 
 
-class BoundedArray(tuple["Value", ...]):
+class BoundedArray(tuple["Value", ...]):  # noqa: SLOT001  a tuple cannot have slots of its own
     """An array whose lower bounds are not all 1; equal to a tuple of the same values."""
 
     bounds: tuple[int, ...] = ()
