@@ -134,7 +134,7 @@ class Plan:
         if lacks(row):
             names = self._names
             return _dumps({names[index]: value for index, value in enumerate(row) if value is not _missing})
-        return _dumps(dict(zip(self._names, row, strict=True)))
+        return _dumps(dict(zip(self._names, row)))
 
     def _unchanged(self, row: Row) -> list[str]:
         return [name for name, value in zip(self._names, row, strict=True) if value is _missing]
