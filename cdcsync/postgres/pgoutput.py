@@ -170,7 +170,9 @@ class Decoder:
             row[index] = values[index]
         return tuple(row)
 
-    def _row(self, plan: Plan, data: bytes, at: int, old: Any) -> tuple[Any, ...]:
+    def _row(  # noqa: C901, PLR0912  the hot path: a call per value would halve its speed
+        self, plan: Plan, data: bytes, at: int, old: Any
+    ) -> tuple[Any, ...]:
         """Return the values of the TupleData at `at`, an unchanged one from the old row; sets `_end`."""
         size = data[at] << 8 | data[at + 1]
         if size != plan.size:
