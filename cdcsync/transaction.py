@@ -1,205 +1,187 @@
-"""Assembles a stream of begins, changes and commits into batches within bounds, and cuts large transactions."""
+"""Assembles batches out of a stream of begins, changes and commits; cuts large transactions, resumes inside them."""
 
 from __future__ import annotations
 
 import zlib
+from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Protocol
 
 from cdcsync.change import Batch, Transaction
-from cdcsync.errors import Fatal
+from cdcsync.errors import ExitStatus, Fatal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from cdcsync.change import Item, Position
 
+CHANGES_MAX: Final = 4000
+"""Changes of one batch, and of one part of a large transaction."""
+SIZE_BYTES_MAX: Final = 4 << 20
+
+
+class Place(Protocol):
+    """Makes positions inside the transaction that is being read."""
+
+    def __call__(self, delivered: int, checksum: int) -> Position:
+        """Return the position after that many raw changes, the last having that CRC-32."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
-    """Of one batch. A transaction that passes either is cut into parts."""
-
-    changes_max: int = 5_000
-    size_bytes_max: int = 4 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """What a source knows when a transaction begins."""
+class Resume:
+    """What of a transaction was delivered before; it is read again from its start and skipped."""
 
     id: str
-    commit_time_us: int
-    version: int
-    within: Callable[[int, int], Position]
-    """The position inside it after that many raw changes, the last of which has this checksum (CRC-32)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """What a stored position says about the transaction that it lies in."""
-
-    id: str
-    count: int
+    delivered: int
     """Raw changes."""
     checksum: int
+    """CRC-32 of the last one."""
 
 
 class Assembler:
-    """Takes the raw changes of one log in commit order; gives batches. Memory is within the bounds.
+    """Collects one lane's log. Memory is bounded by one part, whatever the transaction's size."""
 
-    A raw change is what the log counts as one: a row, a truncate, a transactional message, wanted or not.
-    """
-
-    def __init__(self, bounds: Bounds, resume: Delivered | None = None, lane: str = "") -> None:
-        self._bounds = bounds
-        self._resume = resume
-        self._lane = lane
-        self._whole: list[Transaction] = []
-        self._whole_changes = 0
-        self._whole_bytes = 0
-        self._position: Position | None = None
-        """After the last whole transaction."""
-        self._begun: Begun | None = None
+    def __init__(self, changes_max: int = CHANGES_MAX, size_bytes_max: int = SIZE_BYTES_MAX) -> None:
+        self._changes_max = changes_max
+        self._size_bytes_max = size_bytes_max
+        self._ready: deque[Batch] = deque()
+        self._done: list[Transaction] = []
+        self._done_changes = 0
+        self._done_bytes = 0
+        self._reached: Position | None = None
+        """After the last commit; None when it was taken."""
+        self._resume: Resume | None = None
+        self._open = False
         self._items: list[Item] = []
         self._ordinals: list[int] = []
-        self._size_bytes = 0
-        self._count = 0
-        """Raw changes of the open transaction so far."""
-        self._raw = b""
-        """The last of them."""
+        self._bytes = 0
+        self._raw = 0
+        self._skip = 0
         self._part = 0
-        self._cut: Batch | None = None
+        self._last_raw: bytes = b""
 
     @property
-    def inside(self) -> bool:
-        """Whether a transaction has begun and not ended."""
-        return self._begun is not None
+    def within(self) -> bool:
+        """Whether a transaction is open."""
+        return self._open
 
     @property
-    def ready(self) -> bool:
-        """Whether `take` gives something."""
-        return self._position is not None or self._cut is not None
+    def idle(self) -> bool:
+        """Whether nothing was read that is not taken."""
+        return not self._open and not self._ready and self._reached is None
 
     @property
     def full(self) -> bool:
-        """Whether `take` must be called before the next raw change."""
+        """Whether a batch should be taken before more is read."""
         return (
-            self._cut is not None
-            or len(self._items) >= self._bounds.changes_max
-            or self._size_bytes >= self._bounds.size_bytes_max
-            or self._whole_changes + len(self._items) >= self._bounds.changes_max
-            or self._whole_bytes + self._size_bytes >= self._bounds.size_bytes_max
+            bool(self._ready)
+            or self._done_changes >= self._changes_max
+            or self._done_bytes >= self._size_bytes_max
+            or len(self._done) >= self._changes_max
         )
 
-    @property
-    def skipping(self) -> bool:
-        """Whether the next raw change was delivered before; `skip` takes it instead of `add`."""
-        return self._resume is not None
+    def resume(self, resume: Resume) -> None:
+        """Skip what was delivered of the transaction that comes first."""
+        self._resume = resume
 
-    def begin(self, begun: Begun) -> None:
-        """Begin a transaction. Raises Fatal when a stored position lies inside another one."""
-        if self._resume is not None and self._resume.id != begun.id:
-            fault = f"the stored position lies in transaction {self._resume.id}, the log has {begun.id} there"
-            raise _moved(fault)
-        self._begun = begun
-        self._count = 0
-        self._size_bytes = 0
-        self._part = 0
-
-    def skip(self, raw: bytes) -> None:
-        """Take a raw change that was delivered before. Raises Fatal when the last of them is another one."""
-        resume = self._resume
-        self._count += 1
-        if resume is None or self._count < resume.count:
+    def begin(self, identity: str, version: int, commit_time_us: int, place: Place) -> None:
+        """Begin a transaction. Raises Fatal when it is not the one to resume in."""
+        self._open = True
+        self._id, self._version, self._commit_time_us, self._place = identity, version, commit_time_us, place
+        self._part = self._raw = self._skip = 0
+        resume, self._resume = self._resume, None
+        if resume is None:
             return
-        if zlib.crc32(raw) != resume.checksum:
-            fault = f"raw change {resume.count} of transaction {resume.id} is not the one that was delivered"
-            raise _moved(fault)
-        self._resume = None
+        if resume.id != identity:
+            raise _other(f"transaction {identity} comes where {resume.id} was being delivered")
+        self._skip = resume.delivered
+        self._expected = resume.checksum
         self._part = 1
-        self._raw = raw
 
     def add(self, items: list[Item] | tuple[Item, ...], raw: bytes) -> None:
-        """Take one raw change and what is wanted of it: nothing, an item, or one for each table truncated."""
-        if self._items and self._is_over():
-            self._cut_part()
-        ordinal = self._count
-        self._count = ordinal + 1
-        self._raw = raw
-        if items:
-            self._size_bytes += len(raw)
+        """Add the items of one raw change of the log; cut a part when there are enough."""
+        self._raw += 1
+        if self._raw <= self._skip:
+            if self._raw == self._skip and zlib.crc32(raw) != self._expected:
+                raise _other(f"raw change {self._raw} of transaction {self._id} is not the one that was delivered")
+            return
+        if len(self._items) >= self._changes_max or self._bytes >= self._size_bytes_max:
+            self._cut()
+        ordinal = self._raw - 1
         for item in items:
             self._items.append(item)
             self._ordinals.append(ordinal)
-
-    def note(self, item: Item) -> None:
-        """Take an item that the log does not count, such as a schema change, in its place."""
-        self._items.append(item)
-        self._ordinals.append(self._count)
+        self._bytes += len(raw)
+        self._last_raw = raw
 
     def commit(self, position: Position) -> None:
-        """End the transaction; `position` is where the log goes on."""
-        if self._resume is not None:
-            fault = f"transaction {self._resume.id} ends before the raw change that was delivered last"
-            raise _moved(fault)
-        transaction = self._transaction(position, last=True)
+        """End the transaction; `position` is after it. Raises Fatal when it ends before where to resume."""
+        if self._raw < self._skip:
+            raise _other(f"transaction {self._id} has {self._raw} raw changes, {self._skip} were delivered")
+        self._open = False
         if self._part:
-            self._cut = self._batch_of(transaction)
-        else:
-            self._position = position
-            self._whole_changes += len(transaction.items)
-            self._whole_bytes += self._size_bytes
-            if transaction.items:
-                self._whole.append(transaction)
+            self._put_part(position, last=True)
+            return
+        self._reached = position
+        if self._items:
+            self._done.append(self._transaction(position, last=True))
+            self._done_changes += len(self._items)
+            self._done_bytes += self._bytes
         self._clear()
-        self._begun = None
+
+    def alone(self, identity: str, version: int, commit_time_us: int, item: Item, position: Position) -> None:
+        """Add one item that belongs to no transaction of the log."""
+        self._done.append(Transaction(identity, commit_time_us, position, version, (item,), (0,)))
+        self._done_changes += 1
+        self._reached = position
 
     def take(self) -> Batch | None:
-        """Return the whole transactions at hand (none when nothing of them is wanted), else one part of a large one; None when there is neither."""
-        if self._position is not None:
-            batch = Batch(tuple(self._whole), self._position, self._whole_changes, self._whole_bytes, self._lane)
-            self._whole = []
-            self._position = None
-            self._whole_changes = self._whole_bytes = 0
-            return batch
-        if self._cut is None and self._items and self._is_over():
-            self._cut_part()
-        batch_of_part, self._cut = self._cut, None
-        return batch_of_part
+        """Return what is complete: all whole transactions, or one part; None when nothing is."""
+        if self._ready:
+            return self._ready.popleft()
+        return self._gathered()
 
-    def _is_over(self) -> bool:
-        return len(self._items) >= self._bounds.changes_max or self._size_bytes >= self._bounds.size_bytes_max
+    def _gathered(self) -> Batch | None:
+        position, self._reached = self._reached, None
+        if position is None:
+            return None
+        batch = Batch(tuple(self._done), position, self._done_changes, self._done_bytes)
+        self._done = []
+        self._done_changes = self._done_bytes = 0
+        return batch
 
-    def _cut_part(self) -> None:
-        begun = self._opened()
-        position = begun.within(self._count, zlib.crc32(self._raw))
-        self._cut = self._batch_of(self._transaction(position, last=False))
+    def _cut(self) -> None:
+        self._put_part(self._place(self._raw - 1, zlib.crc32(self._last_raw)), last=False)
+
+    def _put_part(self, position: Position, *, last: bool) -> None:
+        """Make a part alone in its batch ready, after all that was complete before it."""
+        before = self._gathered()
+        if before is not None:
+            self._ready.append(before)
+        part = self._transaction(position, last=last)
+        self._ready.append(Batch((part,), position, len(self._items), self._bytes))
         self._part += 1
         self._clear()
 
     def _transaction(self, position: Position, *, last: bool) -> Transaction:
-        begun = self._opened()
         return Transaction(
-            begun.id, begun.commit_time_us, position, begun.version, self._items, self._ordinals, self._part, last
+            id=self._id,
+            commit_time_us=self._commit_time_us,
+            position=position,
+            version=self._version,
+            items=self._items,
+            ordinals=self._ordinals,
+            part=self._part,
+            last=last,
         )
 
-    def _batch_of(self, transaction: Transaction) -> Batch:
-        return Batch((transaction,), transaction.position, len(transaction.items), self._size_bytes, self._lane)
-
-    def _opened(self) -> Begun:
-        if self._begun is None:
-            raise Fatal("the log has a change outside of a transaction", hint="report it with the server's version")
-        return self._begun
-
     def _clear(self) -> None:
-        self._items = []
-        self._ordinals = []
-        self._size_bytes = 0
+        self._items, self._ordinals, self._bytes = [], [], 0
 
 
-def _moved(fault: str) -> Fatal:
+def _other(what: str) -> Fatal:
     return Fatal(
-        f"cannot go on inside a transaction: {fault}",
-        hint="the publication or the history has changed since: put it back as it was, or forget the position with "
-        "`cdcsync positions clear` and copy everything again",
+        f"the log is not the one that was being delivered: {what}",
+        hint="source and stored position do not belong together: forget the position with `cdcsync positions clear` "
+        "and copy everything again",
+        status=ExitStatus.DATA,
     )

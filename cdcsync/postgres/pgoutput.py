@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cdcsync.change import Table
     from cdcsync.types import Type
 
-EPOCH_2000_US: Final = 946_684_800_000_000
+POSTGRES_EPOCH_US: Final = 946_684_800_000_000
 """PostgreSQL counts microseconds from 2000-01-01 UTC."""
 HINT: Final = "this server speaks what this cdcsync does not know: upgrade cdcsync; the position was not moved"
 
@@ -220,7 +220,7 @@ class Decoder:
     def _other(self, data: bytes, at: int) -> Any:
         tag = chr(data[at])
         if tag == "B":
-            return Begin(_int(data, at + 1, 8), _int(data, at + 9, 8) + EPOCH_2000_US, _int(data, at + 17, 4))
+            return Begin(_int(data, at + 1, 8), _int(data, at + 9, 8) + POSTGRES_EPOCH_US, _int(data, at + 17, 4))
         if tag == "C":
             return Commit(_int(data, at + 10, 8))
         if tag == "R":
