@@ -1,0 +1,1 @@
+"""Lines of JSON, to standard output or a file."""
