@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +19,7 @@ from cdcsync.units import Duration, Size
 from cdcsync.validation import Checked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 NAME: Final = r"^[a-zA-Z0-9][a-zA-Z0-9_-]{0,62}$"
 """A pipeline's name is part of file names, slot names and a unit's instance."""
@@ -40,8 +39,8 @@ class BatchLimits(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    changes_max: int = Field(10_000, ge=1)
-    bytes_max: Size = Field(Size(16 << 20), ge=1)
+    changes_max: int = Field(default=10_000, ge=1)
+    bytes_max: Size = Field(default=Size(16 << 20), ge=1)
     """In the log's own size."""
 
 
@@ -196,8 +195,10 @@ class _Loading:
         """Yield the entries, those in place first; note when there are none."""
         tables, files = value.get("tables"), value.get("mappings")
         if not tables and not files:
-            at = self._given.value_mark(())
-            self._problems.append(Problem(at, "no tables: name some under `tables`, or mapping files under `mappings`"))
+            root = self._given.value_mark(())
+            self._problems.append(
+                Problem(root, "no tables: name some under `tables`, or mapping files under `mappings`")
+            )
         if isinstance(tables, list):
             yield from _entries(checked, tables)
         if isinstance(files, list):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ruamel.yaml import YAML
@@ -15,6 +14,7 @@ from cdcsync.errors import ExitStatus, Fatal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from ruamel.yaml.nodes import Node
 
@@ -133,7 +133,7 @@ class _Builder:
             return self._mapping(node, path, (*above, node))
         if isinstance(node, SequenceNode):
             return [self.build(item, (*path, at), (*above, node)) for at, item in enumerate(node.value)]
-        return self._scalar(node)
+        return self._scalar(node) if isinstance(node, ScalarNode) else None
 
     def _mapping(self, node: MappingNode, path: KeyPath, above: Sequence[Node]) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -159,7 +159,7 @@ class _Builder:
         if tag == "null":
             return None
         if tag == "bool":
-            return BOOLEANS[text.lower()] if text.lower() in BOOLEANS else text
+            return BOOLEANS.get(text.lower(), text)
         if tag in ("int", "float"):
             return self._number(node, text.replace("_", ""), tag)
         return self._wrong(node, f"the tag {node.tag} means nothing here")

@@ -86,7 +86,9 @@ class Reading:
             return self._made(role, connector, {}, path) if connector else None
         connector = _by_scheme(scheme[1])
         if connector is None or connector.from_url is None:
-            self._wrong(path, f"no system has URLs that begin with {scheme[1]}:{nearest(scheme[1], connectors.names())}")
+            self._wrong(
+                path, f"no system has URLs that begin with {scheme[1]}:{nearest(scheme[1], connectors.names())}"
+            )
             return None
         try:
             inner = connector.from_url(text)
@@ -114,7 +116,9 @@ class Reading:
     ) -> Section | None:
         kind = role.of(connector)
         if kind is None:
-            self._wrong(path, f"{connector.name} cannot be a {'store of positions' if role is Role.POSITIONS else role}")
+            self._wrong(
+                path, f"{connector.name} cannot be a {'store of positions' if role is Role.POSITIONS else role}"
+            )
             return None
         config = self.checked.model(kind, inner, path, strict=strict)
         if config is None:

@@ -1,0 +1,44 @@
+"""The loops over changes that run for every row; compiled where a C compiler is present."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cdcsync.change import Change, Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cdcsync.change import Item, Row, Table
+
+_CHANGE = Change
+_TRUNCATE = Operation.TRUNCATE
+_new = tuple.__new__
+
+
+def run_end(items: Sequence[Item], start: int, total: int) -> int:
+    """Return where the run of row changes of one table object ends that begins at `start`."""
+    table = items[start][0]
+    at = start
+    while at < total:
+        item = items[at]
+        if item[0] is not table or type(item) is not _CHANGE or item[1] is _TRUNCATE:
+            break
+        at += 1
+    return at
+
+
+def swapped(items: Sequence[Change], target: Table) -> list[Item]:
+    """Return these changes with the target as their table and the same row objects."""
+    return [_new(_CHANGE, (target, item[1], item[2], item[3])) for item in items]
+
+
+def projected(items: Sequence[Change], target: Table, project: Callable[[Row], Row]) -> list[Item]:
+    """Return these changes with the target as their table and rows of its columns."""
+    made: list[Item] = []
+    for item in items:
+        before, after = item[2], item[3]
+        before = None if before is None else project(before)
+        after = None if after is None else project(after)
+        made.append(_new(_CHANGE, (target, item[1], before, after)))
+    return made
