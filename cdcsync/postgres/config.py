@@ -164,7 +164,7 @@ class PublicationMode(enum.StrEnum):
 class Publication(_Section):
     """The publication to read."""
 
-    name: str | None = Field(None, min_length=1)
+    name: Annotated[str, Field(min_length=1)] | None = None
     """Absent: the slot's name."""
     mode: PublicationMode = PublicationMode.FILTERED
 
@@ -218,7 +218,7 @@ _OTHER_STARTS: Final = {
 class PostgresSource(PostgresServerConfig):
     """`source: postgres:`."""
 
-    slot: str | None = Field(None, pattern=r"^[a-z0-9_]{1,56}$")
+    slot: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,56}$")] | None = None
     """Absent: `cdcsync_` and the pipeline's name. 56, so that `_retain` still fits into 63."""
     publication: Publication = Publication()
     start: Start = "initial"

@@ -1,84 +1,99 @@
-"""Which PostgreSQL this is: system identifier, timeline, and where the timeline left its parent."""
+"""Which history of which server this is: system identifier, timeline, and where timelines forked."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg
 
 from cdcsync.errors import End, Fatal
 from cdcsync.postgres.errors import verdict
-from cdcsync.postgres.position import PostgresPosition, format_lsn, parse_lsn
+from cdcsync.postgres.position import format_lsn, parse_lsn
 
 if TYPE_CHECKING:
     from cdcsync.postgres.connection import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What IDENTIFY_SYSTEM says, and the history of its timeline."""
+class Identity(NamedTuple):
+    """What IDENTIFY_SYSTEM says."""
 
     system: str
+    """System identifier: given by initdb, shared by its standbys."""
     timeline: int
-    flushed: int
-    """LSN that the server has flushed."""
-    forks: tuple[tuple[int, int], ...] = ()
-    """(timeline, LSN at which it ended) of every ancestor."""
+    flush_lsn: int
+    database: str
 
-    @classmethod
-    def of(cls, replication: Connection) -> Identity:
-        """Ask over a replication connection. Raises Transient and Fatal."""
-        try:
-            row = replication.execute("IDENTIFY_SYSTEM").fetchone()
-            if row is None:
-                msg = "IDENTIFY_SYSTEM gave nothing"
-                raise Fatal(msg, hint="is there a proxy between cdcsync and PostgreSQL? connect directly")
-            system, timeline, flushed = str(row[0]), int(row[1]), parse_lsn(row[2])
-            forks = _forks(replication, timeline) if timeline > 1 else ()
-        except psycopg.Error as error:
-            raise verdict(error, End.SOURCE, "asking which server this is") from error
-        return cls(system, timeline, flushed, forks)
-
-    def refuse_foreign(self, position: PostgresPosition) -> None:
-        """Raise Fatal when the position belongs to another history."""
-        if position.system != self.system:
-            msg = f"the stored position is of system {position.system}, this server is {self.system}"
-            raise Fatal(msg, hint=_ANEW)
-        if position.timeline == self.timeline:
-            return
-        fork = dict(self.forks).get(position.timeline)
-        if fork is None:
-            msg = f"the stored position is on timeline {position.timeline}, which this server's timeline {self.timeline} does not come from"
-            raise Fatal(msg, hint=_ANEW)
-        if position.lsn > fork:
-            msg = (
-                f"the stored position {format_lsn(position.lsn)} is past {format_lsn(fork)}, where timeline "
-                f"{position.timeline} ended: this server never had what the target has"
-            )
-            raise Fatal(msg, hint=_ANEW)
+    @property
+    def name(self) -> str:
+        """As sinks keep it beside a position and circles are found by it."""
+        return f"postgres:{self.system}/{self.database}"
 
 
-_ANEW = (
-    "connect to the server that the position belongs to, or forget it with `cdcsync drop` and copy everything again "
-    "into an empty target"
-)
+def identify(replication: Connection) -> Identity:
+    """Ask on a replication connection. Raises Transient and Fatal."""
+    try:
+        row = replication.execute("IDENTIFY_SYSTEM").fetchone()
+    except psycopg.Error as error:
+        raise verdict(error, End.SOURCE, "identifying the server") from error
+    if row is None:
+        raise Fatal("the server does not identify itself", hint="connect to PostgreSQL itself, not through a pooler")
+    return Identity(str(row[0]), int(row[1]), parse_lsn(str(row[2])), str(row[3]))
 
 
-def _forks(replication: Connection, timeline: int) -> tuple[tuple[int, int], ...]:
-    row = replication.execute(b"TIMELINE_HISTORY %d" % timeline).fetchone()
-    content = row[1] if row is not None else b""
-    text = content.decode() if isinstance(content, bytes) else str(content)
-    lines = (line.split() for line in text.splitlines() if line and not line.startswith("#"))
-    return tuple((int(parts[0]), parse_lsn(parts[1])) for parts in lines if parts)
-
-
-def name_of(connection: Connection) -> str:
-    """Return `postgres:SYSTEM_IDENTIFIER/DATABASE` over an ordinary connection."""
+def identify_plainly(connection: Connection) -> str:
+    """Return `Identity.name` by SQL alone, for a user who may not replicate."""
     try:
         row = connection.execute(
             "SELECT system_identifier::text, current_database() FROM pg_catalog.pg_control_system()"
         ).fetchone()
     except psycopg.Error as error:
-        raise verdict(error, End.SOURCE, "asking which server this is") from error
-    return f"postgres:{row[0]}/{row[1]}" if row else ""
+        raise verdict(error, End.SOURCE, "identifying the server") from error
+    assert row is not None  # noqa: S101  a function without FROM rows gives one
+    return f"postgres:{row[0]}/{row[1]}"
+
+
+def fork_points(replication: Connection, timeline: int) -> dict[int, int]:
+    """Return for each timeline before this one the LSN at which it was left."""
+    if timeline == 1:
+        return {}
+    try:
+        result = replication.execute(f"TIMELINE_HISTORY {timeline:d}".encode()).pgresult
+    except psycopg.Error as error:
+        raise verdict(error, End.SOURCE, "reading the timeline's history") from error
+    content = result.get_value(0, 1) if result is not None else None
+    return parse_history(content or b"")
+
+
+def parse_history(content: bytes) -> dict[int, int]:
+    """Read a timeline history file: `timeline<TAB>LSN<TAB>reason` a line (timeline.c)."""
+    forks: dict[int, int] = {}
+    for line in content.decode("utf-8", "replace").splitlines():
+        fields = line.partition("#")[0].split()
+        if len(fields) >= 2:  # noqa: PLR2004  timeline and LSN
+            forks[int(fields[0])] = parse_lsn(fields[1])
+    return forks
+
+
+def check_history(replication: Connection, now: Identity, system: str, timeline: int, lsn: int) -> None:
+    """Raise Fatal unless `lsn` on that timeline of that system lies in the server's own past."""
+    remedy = (
+        "point `host` at the server that the position came from; or, if that one is lost, forget the position with "
+        "`cdcsync positions clear` and copy everything again"
+    )
+    if system != now.system:
+        msg = f"this is another server: its system identifier is {now.system}, the position's is {system}"
+        raise Fatal(msg, hint=remedy)
+    if timeline == now.timeline:
+        return
+    fork = fork_points(replication, now.timeline).get(timeline)
+    if fork is None:
+        msg = (
+            f"the position is on timeline {timeline}, which the server's timeline {now.timeline} does not descend from"
+        )
+        raise Fatal(msg, hint=remedy)
+    if lsn > fork:
+        msg = (
+            f"the position {format_lsn(lsn)} lies past {format_lsn(fork)}, where timeline {timeline} was left in a "
+            f"failover: what was delivered beyond it never happened on timeline {now.timeline}"
+        )
+        raise Fatal(msg, hint=remedy)
