@@ -23,7 +23,7 @@ from cdcsync.types import Kind
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cdcsync.change import Batch, Row, Table
+    from cdcsync.change import Batch, Row, Table, Value
 
 Ref: TypeAlias = tuple[int, int]
 """Index of the transaction in the batch and of the item in it, as `Rejected` names it."""
@@ -36,7 +36,7 @@ class Effect:
 
     __slots__ = ("first", "fresh", "key", "more", "moved", "origin", "owns", "row")
 
-    def __init__(self, key: Any, row: Any, first: Any, owns: bool, fresh: bool) -> None:  # noqa: ANN401, FBT001
+    def __init__(self, key: Any, row: Any, first: Any, owns: bool, fresh: bool) -> None:  # noqa: FBT001
         self.key = key
         """Where the row is now."""
         self.origin = key
@@ -69,7 +69,7 @@ class Step:
 
     __slots__ = ("effect", "new", "old", "previous")
 
-    def __init__(self, old: Any, new: Any, effect: Any) -> None:  # noqa: ANN401
+    def __init__(self, old: Any, new: Any, effect: Any) -> None:
         self.old = old
         self.new = new
         self.effect = effect
@@ -131,7 +131,7 @@ class Barrier:
 class Fold:
     """Folds the changes of one table."""
 
-    def __init__(self, table: Any) -> None:  # noqa: ANN401
+    def __init__(self, table: Any) -> None:
         self.table = table
         self.keyed = bool(table.key_at)
         self.floats = any(table.columns[at].type.kind is Kind.FLOAT for at in table.key_at)
@@ -145,7 +145,7 @@ class Fold:
         self.displaced: dict[Any, Any] = {}
         """Rows onto whose key another moved before they left it (a deferred key constraint)."""
 
-    def add(self, change: Any, ref: Any) -> str:  # noqa: ANN401
+    def add(self, change: Any, ref: Any) -> str:
         """Take one change; return why it is rejected, or nothing."""
         operation = change[1]
         if not self.keyed:
@@ -161,7 +161,7 @@ class Fold:
             return ""
         return self._update(old, before, change[3], ref)
 
-    def _key(self, row: Any) -> Any:  # noqa: ANN401
+    def _key(self, row: Any) -> Any:
         """Return the key, None when a part of it is null or not known."""
         if self.single >= 0:
             key = row[self.single]
@@ -176,7 +176,7 @@ class Fold:
             return tuple([math.nan if value != value else value for value in key])  # noqa: PLR0124  NaN
         return key
 
-    def _append(self, operation: Any, after: Any, ref: Any) -> str:  # noqa: ANN401
+    def _append(self, operation: Any, after: Any, ref: Any) -> str:
         if operation is not Operation.INSERT and operation is not Operation.READ:
             return f"{operation} of a table without a key: it can only be appended to"
         if not complete(after):
@@ -184,7 +184,7 @@ class Fold:
         self.effects.append(Effect(None, after, ref, False, True))  # noqa: FBT003
         return ""
 
-    def _insert(self, after: Any, ref: Any) -> str:  # noqa: ANN401
+    def _insert(self, after: Any, ref: Any) -> str:
         key = self._key(after)
         if key is None:
             return "the key holds null"
@@ -200,14 +200,14 @@ class Fold:
         effect.add(ref)
         return ""
 
-    def _found(self, key: Any, before: Any) -> Any:  # noqa: ANN401
+    def _found(self, key: Any, before: Any) -> Any:
         """Return the effect that `before` belongs to, if one is known."""
         effect = self.by_key.get(key)
         if effect is None or effect.moved is None or effect.row is None or not differ(before, effect.row):
             return effect
         return self.displaced.get(key)
 
-    def _delete(self, key: Any, before: Any, ref: Any) -> None:  # noqa: ANN401
+    def _delete(self, key: Any, before: Any, ref: Any) -> None:
         effect = self._found(key, before)
         if effect is None:
             effect = Effect(key, None, ref, True, False)  # noqa: FBT003
@@ -230,7 +230,7 @@ class Fold:
         if effect.owns:
             self.by_key.setdefault(effect.origin, effect)
 
-    def _leave(self, effect: Any, key: Any) -> None:  # noqa: ANN401
+    def _leave(self, effect: Any, key: Any) -> None:
         if self.by_key.get(key) is effect:
             del self.by_key[key]
             under = self.displaced.pop(key, None)
@@ -239,7 +239,7 @@ class Fold:
         elif self.displaced.get(key) is effect:
             del self.displaced[key]
 
-    def _update(self, old: Any, before: Any, after: Any, ref: Any) -> str:  # noqa: ANN401
+    def _update(self, old: Any, before: Any, after: Any, ref: Any) -> str:
         row = after if complete(after) else merged(after, before)
         new = self._key(row)
         if new is None:
@@ -264,7 +264,7 @@ class Fold:
             self._move(effect, old, new, ref)
         return ""
 
-    def _move(self, effect: Any, old: Any, new: Any, ref: Any) -> None:  # noqa: ANN401
+    def _move(self, effect: Any, old: Any, new: Any, ref: Any) -> None:
         self._leave(effect, old)
         there = self.by_key.get(new)
         if there is not None and there.row is not None:
@@ -305,7 +305,7 @@ class Fold:
         return found
 
 
-def complete(row: Any) -> bool:  # noqa: ANN401
+def complete(row: Any) -> bool:
     """Return whether every value is known."""
     for value in row:  # noqa: SIM110  a generator costs three times as much
         if value is UNCHANGED:
@@ -327,8 +327,13 @@ def differ(before: Row, row: Row) -> bool:
     """Return whether two states of a row contradict each other in a value that both know."""
     for one, other in zip(before, row, strict=True):
         if one is not UNCHANGED and other is not UNCHANGED and one is not other and one != other:
-            return one == one or other == other  # noqa: PLR0124  NaN
+            return not (is_nan(one) and is_nan(other))
     return False
+
+
+def is_nan(value: Value) -> bool:
+    """Return whether a value is the float that is not equal to itself."""
+    return isinstance(value, float) and math.isnan(value)
 
 
 def fold(batch: Batch) -> list[Group | Barrier]:
@@ -345,12 +350,13 @@ def fold(batch: Batch) -> list[Group | Barrier]:
     current: Any = None
     for at, transaction in enumerate(batch.transactions):
         for index, item in enumerate(transaction.items):
-            if type(item) is not Change or item[1] is Operation.TRUNCATE:
-                if type(item) is not Message:
-                    _close(parts, folds)
-                    versions.clear()
-                    table = None
-                    parts.append(Barrier(item, (at, index)))  # type: ignore[arg-type]  a message is not left
+            if isinstance(item, Message):
+                continue
+            if not isinstance(item, Change) or item[1] is Operation.TRUNCATE:
+                _close(parts, folds)
+                versions.clear()
+                table = None
+                parts.append(Barrier(item, (at, index)))
                 continue
             if item[0] is not table:
                 table = item[0]
