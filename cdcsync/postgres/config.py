@@ -231,7 +231,7 @@ class PostgresSource(PostgresServerConfig):
 
     @field_validator("start", mode="before")
     @classmethod
-    def _start(cls, value: Any) -> Any:  # noqa: ANN401  what the file holds
+    def _start(cls, value: Any) -> Any:
         word = value if isinstance(value, str) else next(iter(value), None) if isinstance(value, dict) else None
         if word in _OTHER_STARTS:
             msg = f"start: {word}: {_OTHER_STARTS[word]}"
