@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import socket
+import json
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, LiteralString
+from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 import psycopg
 from psycopg import sql
 
 from cdcsync.errors import End, ExitStatus, Fatal, Transient
 from cdcsync.ports import Stored
+from cdcsync.positions import NAME as POSITIONS
+from cdcsync.positions import fence_lost, holder
 from cdcsync.postgres.connection import connect
 from cdcsync.postgres.errors import verdict
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from cdcsync.postgres.config import PostgresStore as PostgresStoreConfig
     from cdcsync.postgres.connection import Connection
 
-POSITIONS: Final = "cdcsync_positions"
 LOCK_WAIT_MS: Final = 3000
 """How long the lock of a process that was just killed may linger: its server process ends by itself."""
 
@@ -38,16 +38,16 @@ CREATE TABLE IF NOT EXISTS {table} (
     position text,
     version bigint NOT NULL DEFAULT 0,
     source text NOT NULL DEFAULT '',
-    targets text[] NOT NULL DEFAULT '{{}}',
+    tables text NOT NULL DEFAULT '[]',
     holder text NOT NULL DEFAULT '',
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (pipeline, lane)
 ) WITH (fillfactor = 20)
 """
 _TAKE: Final = """
-INSERT INTO {table} AS kept (pipeline, lane, fence, source, targets, holder) VALUES (%s, %s, 1, %s, %s, %s)
+INSERT INTO {table} AS kept (pipeline, lane, fence, source, tables, holder) VALUES (%s, %s, 1, %s, %s, %s)
 ON CONFLICT (pipeline, lane) DO UPDATE SET fence = kept.fence + 1, source = excluded.source,
-    targets = excluded.targets, holder = excluded.holder, updated_at = now()
+    tables = excluded.tables, holder = excluded.holder, updated_at = now()
 RETURNING fence
 """
 _SAVE: Final = """
@@ -57,6 +57,10 @@ _PUT: Final = """
 INSERT INTO {table} AS kept (pipeline, lane, fence, epoch, position, holder) VALUES (%s, %s, 1, %s, %s, %s)
 ON CONFLICT (pipeline, lane) DO UPDATE SET fence = kept.fence + 1, epoch = excluded.epoch,
     position = excluded.position, version = 0, holder = excluded.holder, updated_at = now()
+"""
+_CLEAR: Final = """
+UPDATE {table} SET position = NULL, version = 0, fence = fence + 1, updated_at = now()
+WHERE pipeline = %s AND position IS NOT NULL
 """
 _HOLDER: Final = """
 SELECT lock.pid, coalesce(activity.application_name, ''), coalesce(host(activity.client_addr), 'a local socket')
@@ -130,10 +134,7 @@ class PostgresStore:
     def load(self) -> Stored | None:
         """Return what is stored. Raises Fatal when the target went back behind what it had committed."""
         row = self._row("position, epoch")
-        if row is None or row[0] is None:
-            found = None
-        else:
-            found = Stored(row[0], row[1])
+        found = None if row is None or row[0] is None else Stored(row[0], row[1])
         if self._reached is not None and (found.position if found else "") not in self._reached:
             msg = f"the target of pipeline {self._context.pipeline} has lost what it had committed"
             raise Fatal(
@@ -173,11 +174,8 @@ class PostgresStore:
 
     def lost(self) -> Fatal:
         """Return what to raise when the fence is no longer ours."""
-        row = self._row("holder, fence") if self._connection is not None else None
-        holder = f"{row[0]} (fence {row[1]}, ours {self.fence})" if row else "somebody removed its row"
-        msg = f"the position of pipeline {self._context.pipeline} is no longer ours: {holder}"
-        hint = "another process runs this pipeline, or its position was set or cleared: stop one, then start again"
-        return Fatal(msg, hint=hint, status=ExitStatus.OWNERSHIP)
+        row = self._row("holder") if self._connection is not None else None
+        return fence_lost(self._context.pipeline, str(row[0]) if row else None)
 
     def close(self) -> None:
         """Release the lock by disconnecting."""
@@ -192,17 +190,17 @@ class PostgresStore:
                 raise self.lost()
             return
         context = self._context
-        targets = [table.qualified for table in context.tables]
-        row = self._run(_TAKE, [context.pipeline, self._lane, context.source, targets, holder()]).fetchone()
+        tables = json.dumps([table.qualified for table in context.tables])
+        row = self._run(_TAKE, [context.pipeline, self._lane, context.source, tables, holder()]).fetchone()
         assert row is not None  # noqa: S101  an INSERT with RETURNING
         self.fence = row[0]
 
-    def _row(self, columns: LiteralString) -> tuple[object, ...] | None:
+    def _row(self, columns: LiteralString) -> tuple[Any, ...] | None:
         with self._judged("reading the position"):
-            query = "SELECT " + columns + " FROM {table} WHERE pipeline = %s AND lane = %s"
+            query: LiteralString = "SELECT " + columns + " FROM {table} WHERE pipeline = %s AND lane = %s"  # noqa: S608
             return self._run(query, [self._context.pipeline, self._lane]).fetchone()
 
-    def _run(self, query: LiteralString, values: Sequence[object]) -> psycopg.Cursor[tuple[object, ...]]:
+    def _run(self, query: LiteralString, values: Sequence[object]) -> psycopg.Cursor[tuple[Any, ...]]:
         return self.connection.execute(sql.SQL(query).format(table=self.table), values)
 
     @contextmanager
@@ -214,15 +212,14 @@ class PostgresStore:
 
 
 def clear(config: PostgresStoreConfig | PostgresSink, context: SinkContext) -> bool:
-    """Forget the pipeline's position under its lock; return whether there was one."""
+    """Forget the pipeline's position under its lock, but not its epoch; return whether there was one."""
     with _alone(config, context) as connection:
         table = sql.Identifier(config.schema_, POSITIONS)
         found = connection.execute("SELECT to_regclass(%s)", [table.as_string(connection)]).fetchone()
         if found is None or found[0] is None:
             return False
-        query = sql.SQL("DELETE FROM {} WHERE pipeline = %s RETURNING position").format(table)
-        rows = connection.execute(query, [context.pipeline]).fetchall()
-        return any(position is not None for (position,) in rows)
+        query = sql.SQL(_CLEAR).format(table=table)
+        return connection.execute(query, [context.pipeline]).rowcount > 0
 
 
 def put(config: PostgresStoreConfig | PostgresSink, context: SinkContext, position: Position) -> None:
@@ -270,11 +267,6 @@ def lock_key(pipeline: str, lane: str) -> int:
     """Return the advisory lock's key; locks are a database's own."""
     digest = hashlib.sha256(f"cdcsync\0{pipeline}\0{lane}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
-
-
-def holder() -> str:
-    """Return who we are, for whoever finds the row."""
-    return f"{socket.gethostname()} pid {os.getpid()}"
 
 
 def _holder(connection: Connection, key: int) -> tuple[int, str, str] | None:
