@@ -46,11 +46,12 @@ class Scanner:
     """Reads rows beside the stream, in an order that every system shares; for `verify`."""
 
     scan: Callable[[Table], Iterator[Row]]
-    """All rows, by key, integers by value and all else by the bytes of its canonical text."""
+    """All rows of one snapshot, by key: integers by value, text, enum and uuid by their bytes, others in any order."""
     read: Callable[[Table, Iterable[Row]], list[Row]]
     """The rows that have one of these keys, in any order."""
     end: Callable[[], Any]
-    """Source: the position that covers all that `scan` and `read` have seen; sink: None."""
+    """Source: what tells whether an encoded position has passed all that `scan` and `read` have seen until now.
+    Sink: the encoded position committed with the rows, None when it keeps none."""
     close: Callable[[], None]
 
 

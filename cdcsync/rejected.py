@@ -7,6 +7,7 @@ import sqlite3
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import orjson
@@ -391,4 +392,5 @@ def _values(letter: Letter) -> tuple[Any, ...]:
 
 
 def _letter(row: tuple[Any, ...]) -> Letter:
-    return Letter(*row[:-1], bool(row[-1]))
+    fields = [each.name for each in dataclass_fields(Letter)]
+    return Letter(**dict(zip(fields, (*row[:-1], bool(row[-1])), strict=True)))

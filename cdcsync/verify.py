@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import orjson
 
@@ -183,6 +183,30 @@ def _map(transform: Transform, changes: Sequence[Change]) -> list[Change]:
     return [item for each in mapped.transactions for item in each.items if isinstance(item, Change)]
 
 
+class _Suspect:
+    """What is known of one differing key while it settles."""
+
+    def __init__(self) -> None:
+        self.samples: deque[Row | None] = deque(maxlen=SAMPLES_MAX)
+        """Values at the source, oldest first."""
+        self._end: Callable[[str], bool] | None = None
+        self._rounds = 0
+
+    def sample(self, row: Row | None, end: Callable[[str], bool]) -> None:
+        """Take the source's value and the log's end after it; when the value moved, the proof begins again."""
+        if self._end is None or self.samples[-1] != row:
+            self._end = end
+            self._rounds = 0
+            self.samples.append(row)
+
+    def is_proved(self, stored: str) -> bool:
+        """Return whether the value stood still, in several rounds, while the target passed it."""
+        if self._end is None or not self._end(stored):
+            return False
+        self._rounds += 1
+        return self._rounds >= STABLE_ROUNDS
+
+
 class _Comparison:
     """One target table and the source tables that flow into it."""
 
@@ -272,38 +296,36 @@ class _Comparison:
         return sink is not None and not differing(self._target, source, sink)
 
     def _settle(self, suspects: dict[Row, None]) -> None:
-        """Read the keys again from both ends until they agree or stay apart with the position past them.
+        """Read the keys again from both ends until each agrees or is proved to differ.
 
         A target row agrees when it equals any value that the source had since the end was noted, and all before
-        that end is applied: hot rows never stand still long enough for one pair of reads.
+        that end is applied: hot rows never stand still long enough for one pair of reads. It differs when the
+        source's value stood still since before an end that the target has passed.
         """
         self._result.reread += len(suspects)
         passed = self._ends.source.end()
-        seen: dict[Row, deque[Row | None]] = {key: deque(maxlen=SAMPLES_MAX) for key in suspects}
-        last: dict[Row, tuple[Row | None, Row | None]] = {}
-        stable = dict.fromkeys(suspects, 0)
+        left = {key: _Suspect() for key in suspects}
         until = time.monotonic() + self._ends.patience_s
-        has_passed = False
-        while seen:
-            sources = self._read_source(seen)
-            for key, samples in seen.items():
-                samples.append(sources.get(key))
-            has_passed = has_passed or passed(self._stored() or "") if self._stored() else False
-            sinks = {key_of(self._target, row): row for row in self._ends.sink.read(self._target, list(seen))}
+        while left:
+            sources = self._read_source(left)
+            end = self._ends.source.end()
+            for key, suspect in left.items():
+                suspect.sample(sources.get(key), end)
+            stored = self._stored() or ""
+            has_passed = bool(stored) and passed(stored)
+            sinks = {key_of(self._target, row): row for row in self._ends.sink.read(self._target, list(left))}
             late = time.monotonic() > until
-            for key in list(seen):
-                pair = (sources.get(key), sinks.get(key))
-                stable[key] = stable[key] + 1 if last.get(key) == pair else 0
-                last[key] = pair
-                if has_passed and any(self._agree(sample, pair[1]) for sample in seen[key]):
-                    del seen[key]
-                elif late or (has_passed and stable[key] >= STABLE_ROUNDS):
-                    del seen[key]
-                    if not self._agree(*pair):
-                        self._report(key, *pair)
             self._result.passed = self._result.passed and (has_passed or not late)
-            if seen:
-                self._waiting.wait(PAUSE_S if not has_passed else PAUSE_S / 10)
+            for key, suspect in list(left.items()):
+                held = sinks.get(key)
+                agrees = has_passed and any(self._agree(sample, held) for sample in suspect.samples)
+                if not (agrees or late or (has_passed and suspect.is_proved(stored))):
+                    continue
+                del left[key]
+                if not agrees and not self._agree(sources.get(key), held):
+                    self._report(key, sources.get(key), held)
+            if left:
+                self._waiting.wait(PAUSE_S / 10 if has_passed else PAUSE_S)
 
     def _stored(self) -> str | None:
         stored: str | None = self._ends.stored() if self._ends.stored is not None else self._ends.sink.end()
@@ -337,7 +359,6 @@ class _Comparison:
 
     def _compare_bags(self) -> None:
         """Compare rows without a key as a bag: each target count lies between the source's before and after."""
-        passed = self._ends.source.end()
         with _Bags() as bags:
             bags.count("before", (_digest(self._target, row) for row in self._source_rows()))
             passed = self._ends.source.end()
@@ -360,7 +381,7 @@ class _Comparison:
 class _Bags:
     """Counts of row digests in a temporary file, so that memory stays bounded."""
 
-    def __enter__(self) -> _Bags:
+    def __enter__(self) -> Self:
         self._connection = sqlite3.connect("")
         columns = (
             "before INTEGER NOT NULL DEFAULT 0, there INTEGER NOT NULL DEFAULT 0, after INTEGER NOT NULL DEFAULT 0"
