@@ -155,6 +155,8 @@ class SourceContext:
     selection: Selection
     state: Path
     """The state directory."""
+    sink: str = ""
+    """The sink's identity where it is known, as `SinkSpec.identity` gives it: two pipelines in a circle are refused."""
 
 
 @dataclass(frozen=True, slots=True)
