@@ -48,12 +48,13 @@ test-pure: .venv-pure/installed  ## Run the unit tests and a part of the others 
 	CDCSYNC_FORM=pure $(PURE)/pytest tests/unit
 	CDCSYNC_FORM=pure $(PURE)/pytest tests/conformance tests/integration -m pure
 
-evidence: install  ## Run the tests and faults at full length, then the benchmarks
-	CDCSYNC_FULL=1 $(PYTEST) tests/faults
-	$(MAKE) --no-print-directory bench
+evidence: install .venv-pure/installed  ## Run the faults at full length and the benchmarks; results in evidence/
+	@mkdir -p evidence
+	CDCSYNC_FULL=1 $(PYTEST) tests/faults | tee evidence/faults.txt
+	$(BIN)/python -m benchmarks run all --json | tee evidence/benchmarks.json
 
-bench: install  ## Measure side by side with the peers
-	$(BIN)/python -m benchmarks list
+bench: install .venv-pure/installed  ## Measure side by side with the peers
+	$(BIN)/python -m benchmarks run all
 
 generate: .venv/installed  ## Write the generated pages anew
 	$(BIN)/python -m docs.generate
