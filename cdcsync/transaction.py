@@ -40,8 +40,10 @@ class Resume:
 class Assembler:
     """Collects one lane's log. Memory is bounded by one part, whatever the transaction's size."""
 
-    def __init__(self, changes_max: int = CHANGES_MAX, size_bytes_max: int = SIZE_BYTES_MAX) -> None:
+    def __init__(self, changes_max: int = CHANGES_MAX, size_bytes_max: int = SIZE_BYTES_MAX, raw_at: int = 0) -> None:
         self._changes_max = changes_max
+        self._raw_at = raw_at
+        """Where the part of a raw change begins that is the same when it is read again."""
         self._size_bytes_max = size_bytes_max
         self._ready: deque[Batch] = deque()
         self._done: list[Transaction] = []
@@ -70,6 +72,11 @@ class Assembler:
         return not self._open and not self._ready and self._reached is None
 
     @property
+    def ready(self) -> bool:
+        """Whether `take` gives something."""
+        return bool(self._ready) or self._reached is not None
+
+    @property
     def full(self) -> bool:
         """Whether a batch should be taken before more is read."""
         return (
@@ -92,7 +99,8 @@ class Assembler:
         if resume is None:
             return
         if resume.id != identity:
-            raise _other(f"transaction {identity} comes where {resume.id} was being delivered")
+            fault = f"transaction {identity} comes where {resume.id} was being delivered"
+            raise _other(fault)
         self._skip = resume.delivered
         self._expected = resume.checksum
         self._part = 1
@@ -101,8 +109,9 @@ class Assembler:
         """Add the items of one raw change of the log; cut a part when there are enough."""
         self._raw += 1
         if self._raw <= self._skip:
-            if self._raw == self._skip and zlib.crc32(raw) != self._expected:
-                raise _other(f"raw change {self._raw} of transaction {self._id} is not the one that was delivered")
+            if self._raw == self._skip and self._checksum(raw) != self._expected:
+                fault = f"raw change {self._raw} of transaction {self._id} is not the one that was delivered"
+                raise _other(fault)
             return
         if len(self._items) >= self._changes_max or self._bytes >= self._size_bytes_max:
             self._cut()
@@ -116,7 +125,8 @@ class Assembler:
     def commit(self, position: Position) -> None:
         """End the transaction; `position` is after it. Raises Fatal when it ends before where to resume."""
         if self._raw < self._skip:
-            raise _other(f"transaction {self._id} has {self._raw} raw changes, {self._skip} were delivered")
+            fault = f"transaction {self._id} has {self._raw} raw changes, {self._skip} were delivered"
+            raise _other(fault)
         self._open = False
         if self._part:
             self._put_part(position, last=True)
@@ -150,7 +160,7 @@ class Assembler:
         return batch
 
     def _cut(self) -> None:
-        self._put_part(self._place(self._raw - 1, zlib.crc32(self._last_raw)), last=False)
+        self._put_part(self._place(self._raw - 1, self._checksum(self._last_raw)), last=False)
 
     def _put_part(self, position: Position, *, last: bool) -> None:
         """Make a part alone in its batch ready, after all that was complete before it."""
@@ -173,6 +183,9 @@ class Assembler:
             part=self._part,
             last=last,
         )
+
+    def _checksum(self, raw: bytes) -> int:
+        return zlib.crc32(memoryview(raw)[self._raw_at :])
 
     def _clear(self) -> None:
         self._items, self._ordinals, self._bytes = [], [], 0

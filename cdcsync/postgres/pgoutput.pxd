@@ -19,7 +19,7 @@ cdef class Decoder:
     cdef Py_ssize_t _end
 
     @cython.locals(tag=cython.int)
-    cpdef object decode(self, bytes data, Py_ssize_t at, object lsn)
+    cpdef object decode(self, bytes data, Py_ssize_t at)
 
     cdef object _insert(self, bytes data, Py_ssize_t at)
 

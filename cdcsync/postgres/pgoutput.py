@@ -105,10 +105,10 @@ class Decoder:
         self._end = 0
         """Where the tuple decoded last ended."""
 
-    def decode(self, data: bytes, at: int, lsn: int) -> Any:
+    def decode(self, data: bytes, at: int) -> Any:
         """Return what the message at `at` says: a Change, Message, SchemaChange, Begin, Commit, or a list of Changes.
 
-        None: nothing to deliver. Raises Fatal, with the LSN, for what it does not know.
+        `data` is the whole XLogData. None: nothing to deliver. Raises Fatal, with the LSN, for what it does not know.
         """
         tag = data[at]
         try:
@@ -120,6 +120,7 @@ class Decoder:
                 return self._delete(data, at)
             return self._other(data, at)
         except (UnicodeDecodeError, ValueError, IndexError, KeyError) as error:
+            lsn = _int(data, 1, 8)
             place = f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}{self._where(data, at)}"
             msg = f"pgoutput message {chr(tag)!r} at {place} cannot be decoded: {type(error).__name__}"
             raise Fatal(msg, hint=HINT) from None

@@ -1,0 +1,396 @@
+"""Reads a PostgreSQL's WAL through pgoutput, after a first copy where one is wanted."""
+
+from __future__ import annotations
+
+import select
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import psycopg
+
+from cdcsync.change import Batch, Change, CopyStart, Message, SchemaChange, Transaction, pack_version
+from cdcsync.errors import End, Fatal
+from cdcsync.postgres import identity, publication, slot
+from cdcsync.postgres.catalogue import Catalogue
+from cdcsync.postgres.config import FromLsn
+from cdcsync.postgres.connection import connect
+from cdcsync.postgres.copy import Copy
+from cdcsync.postgres.errors import verdict
+from cdcsync.postgres.pgoutput import POSTGRES_EPOCH_US, Begin, Commit, Decoder
+from cdcsync.postgres.position import PostgresPosition, Within, format_lsn, parse_lsn
+from cdcsync.postgres.relations import Relations
+from cdcsync.postgres.replication import BODY, XLOG_DATA, Stream
+from cdcsync.postgres.types import is_built_in
+from cdcsync.transaction import Assembler, Resume
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from cdcsync.change import Item, Position
+    from cdcsync.ports import SourceContext
+    from cdcsync.postgres.catalogue import TypeInfo
+    from cdcsync.postgres.config import PostgresSource
+    from cdcsync.postgres.connection import Connection
+    from cdcsync.postgres.copy import Chunk
+    from cdcsync.postgres.identity import Identity
+
+GATHER_S: Final = 0.02
+"""How long a poll goes on taking transactions while more are at hand."""
+IDLE_S: Final = 1.0
+"""Shortest time between two batches that only move the position."""
+SILENCE_MAX_S: Final = 60.0
+"""After which a server is deaf whose wal_sender_timeout is off."""
+_RAW: Final = b"IUDTM"
+"""Messages that count as raw changes of a transaction."""
+
+
+@dataclass
+class _Session:
+    """One connection to the server, and what was learned over it."""
+
+    replication: Connection
+    plain: Connection
+    identity: Identity
+    publications: publication.Publications
+    silence_max_s: float
+
+
+class PostgresWal:
+    """The source. See `ports.Source`; one thread calls its methods."""
+
+    def __init__(
+        self,
+        config: PostgresSource,
+        context: SourceContext,
+        *,
+        tail: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config = config
+        self._context = context
+        self._tail = tail
+        self._clock = clock
+        self._slot = config.slot_of(context.pipeline)
+        self._claim = slot.Claim(clock)
+        self._session: _Session | None = None
+        self._stream: Stream | None = None
+        self._batches: Generator[Batch, None, None] | None = None
+        """What comes before the log: the copy, or the first position."""
+        self._made_lsn: int | None = None
+        """Where a slot stands that this process made for a position that is not stored yet."""
+        self._confirmed: PostgresPosition | None = None
+        """Acknowledged last."""
+
+    def open(self, start: str | None, epoch: int) -> None:
+        """Stand at `start`; with None copy first, or begin as the configuration says."""
+        self.close()
+        stored = PostgresPosition.decode(start) if start is not None else None
+        self._session = session = self._connect(fresh=stored is None or stored.copying is not None)
+        self._confirmed = None
+        if stored is None:
+            self._begin(session, epoch + 1)
+        elif stored.copying is not None:
+            self._drop_half_copied(session, stored)
+            self._batches = self._copy(session, self._place(session, max(epoch, stored.epoch), 0), again=True)
+        else:
+            self._continue(session, stored, epoch)
+
+    def poll(self, timeout_s: float) -> Batch | None:
+        """Return the whole transactions at hand, or a part of a large one, or a new position of an idle log."""
+        if self._batches is not None:
+            return self._before(timeout_s)
+        stream = self._stream
+        if stream is None:
+            msg = "the source is not open"
+            raise RuntimeError(msg)
+        until = self._clock() + timeout_s
+        gathered = 0.0
+        while True:
+            self._drain(stream)
+            now = self._clock()
+            if self._assembler.ready:
+                gathered = gathered or now + GATHER_S
+                if self._assembler.full or now >= gathered or not stream.wait(0.0):
+                    return self._taken(now)
+            elif now >= until or not stream.wait(until - now):
+                return self._idle(now)
+
+    def acknowledge(self, position: Position | None) -> None:
+        """Let the slot move to what is durable; during a copy note that its beginning is stored."""
+        if isinstance(position, PostgresPosition):
+            self._confirmed = position
+        if self._stream is None:
+            return
+        if isinstance(position, PostgresPosition) and position.copying is None:
+            self._stream.say(position.lsn)
+        else:
+            self._stream.keep_alive()
+
+    def close(self) -> None:
+        """Disconnect."""
+        batches, self._batches = self._batches, None
+        if batches is not None:
+            batches.close()
+        self._stream = None
+        session, self._session = self._session, None
+        if session is not None:
+            session.replication.close()
+            session.plain.close()
+
+    def _connect(self, *, fresh: bool) -> _Session:
+        several = len(self._config.addresses) > 1
+        name = f"cdcsync {self._context.pipeline}"
+        plain = connect(self._config, application_name=name, read_write=several)
+        try:
+            publications = publication.ensure(plain, self._config, self._context, fresh=fresh or self._tail)
+            replication = connect(self._config, application_name=name, replication=True, read_write=several)
+        except BaseException:
+            plain.close()
+            raise
+        try:
+            now = identity.identify(replication)
+            silence_max_s = _sender_timeout_s(plain) or SILENCE_MAX_S
+        except BaseException:
+            plain.close()
+            replication.close()
+            raise
+        return _Session(replication, plain, now, publications, silence_max_s)
+
+    def _begin(self, session: _Session, epoch: int) -> None:
+        """Begin where no position is stored."""
+        place = self._place(session, epoch, 0)
+        found = slot.find(session.plain, self._slot) if not self._tail else None
+        start = self._config.start
+        if isinstance(start, FromLsn) and not self._tail:
+            place = replace(place, lsn=parse_lsn(start.lsn))
+            self._check_slot(session, place, promoted=False)
+        elif found is not None and self._made_lsn is not None and found.confirmed_lsn == self._made_lsn:
+            place = replace(place, lsn=self._made_lsn)
+            self._claim.judge(found)
+        elif start == "initial" and not self._tail:
+            slot.check_absent(found, self._context.pipeline)
+            self._batches = self._copy(session, place, again=False)
+            return
+        else:
+            slot.check_absent(found, self._context.pipeline)
+            place = replace(place, lsn=self._make_slot(session))
+        self._start(session, place)
+        self._batches = iter_one(Batch((), place, 0, 0))
+
+    def _make_slot(self, session: _Session) -> int:
+        if self._tail:
+            return make_temporary(session.replication, self._slot)
+        failover = self._config.failover is not False
+        self._made_lsn = slot.create(session.replication, self._slot, failover=failover).consistent_lsn
+        return self._made_lsn
+
+    def _continue(self, session: _Session, stored: PostgresPosition, epoch: int) -> None:
+        """Go on at a stored position, on this server or on one promoted from its history."""
+        now = session.identity
+        identity.check_history(session.replication, now, stored.system, stored.timeline, stored.lsn)
+        promoted = stored.timeline != now.timeline
+        self._check_slot(session, stored, promoted=promoted)
+        known = max(epoch, stored.epoch)
+        place = replace(stored, epoch=known + promoted, timeline=now.timeline, slot=self._slot)
+        self._start(session, place)
+
+    def _check_slot(self, session: _Session, place: PostgresPosition, *, promoted: bool) -> None:
+        found = slot.find(session.plain, self._slot)
+        if found is not None:
+            slot.check_form(found, self._config.database)
+        found = slot.check_position(found, self._slot, place.lsn, promoted=promoted)
+        self._claim.judge(found, session.silence_max_s + 5)
+
+    def _start(self, session: _Session, place: PostgresPosition) -> None:
+        """Stream from `place`; inside a transaction, from its start, skipping what was delivered."""
+        self._assembler = Assembler(raw_at=BODY)
+        if place.within is not None:
+            within = place.within
+            identity_of = _transaction_id(within.xid, within.final_lsn)
+            self._assembler.resume(Resume(identity_of, within.delivered, within.checksum))
+        self._here = replace(place, within=None)
+        self._relations = Relations(Catalogue(session.plain), self._context.selection)
+        self._decoder = Decoder(self._relations.describe)
+        self._schema_changes: list[Item] = []
+        self._wal_end = 0
+        self._moved_at = self._clock()
+        stream = Stream(session.replication, session.silence_max_s, self._clock)
+        stream.start(self._slot, place.lsn, session.publications.names, messages=self._config.messages)
+        self._stream = stream
+
+    def _drain(self, stream: Stream) -> None:
+        """Take what was received, until a batch is full."""
+        assembler, decode, read = self._assembler, self._decoder.decode, stream.read
+        while not assembler.full:
+            data = read()
+            if data is None:
+                return
+            if data[0] != XLOG_DATA:
+                wal_end = stream.answer(data)
+                self._wal_end = 0 if assembler.within else wal_end
+                continue
+            item = decode(data, BODY)
+            if type(item) is Change and not self._schema_changes:
+                assembler.add((item,), data)
+            else:
+                self._take(item, data)
+
+    def _take(self, item: object, data: bytes) -> None:
+        """Take whatever is not a plain row."""
+        if isinstance(item, Begin):
+            self._begin_transaction(item)
+        elif isinstance(item, Commit):
+            self._here = replace(self._here, lsn=item.end_lsn)
+            self._assembler.commit(self._here)
+        elif isinstance(item, SchemaChange):
+            self._schema_changes.append(item)
+        elif isinstance(item, Message) and not item.transactional:
+            self._take_alone(item, data)
+        elif data[BODY] in _RAW:
+            changes: list[Item] = [item] if isinstance(item, Change | Message) else list(item or ())  # type: ignore[call-overload]
+            self._assembler.add([*self._schema_changes, *changes], data)
+            self._schema_changes = []
+
+    def _begin_transaction(self, begin: Begin) -> None:
+        here = self._here
+
+        def place(delivered: int, checksum: int) -> PostgresPosition:
+            return replace(here, within=Within(begin.xid, begin.final_lsn, delivered, checksum))
+
+        self._assembler.begin(
+            _transaction_id(begin.xid, begin.final_lsn),
+            pack_version(here.epoch, begin.final_lsn),
+            begin.commit_time_us,
+            place,
+        )
+
+    def _take_alone(self, message: Message, data: bytes) -> None:
+        """Take a message that belongs to no transaction; the log goes on after its record's first byte."""
+        lsn = int.from_bytes(data[BODY + 2 : BODY + 10], "big")
+        if lsn < self._here.lsn:
+            return
+        sent_us = int.from_bytes(data[17:25], "big") + POSTGRES_EPOCH_US
+        self._here = replace(self._here, lsn=lsn + 1)
+        version = pack_version(self._here.epoch, lsn)
+        self._assembler.alone(f"message:{format_lsn(lsn)}", version, sent_us, message, self._here)
+
+    def _taken(self, now: float) -> Batch | None:
+        self._moved_at = now
+        return self._assembler.take()
+
+    def _idle(self, now: float) -> Batch | None:
+        """Return a batch that only moves the position, when the log has moved on without anything for us."""
+        if self._wal_end <= self._here.lsn or self._assembler.within or now - self._moved_at < IDLE_S:
+            return None
+        self._moved_at = now
+        self._here = replace(self._here, lsn=self._wal_end)
+        return Batch((), self._here, 0, 0)
+
+    def _before(self, timeout_s: float) -> Batch | None:
+        """Give what comes before the log; once that has ended, the log streams."""
+        if self._batches is None:
+            return None
+        batch = next(self._batches, None)
+        if batch is None:
+            self._batches = None
+            return None
+        if batch is WAITING:
+            select.select([], [], [], min(timeout_s, 0.02))
+            return None
+        return batch
+
+    def _place(self, session: _Session, epoch: int, lsn: int) -> PostgresPosition:
+        return PostgresPosition(epoch, session.identity.system, session.identity.timeline, lsn, self._slot)
+
+    def _drop_half_copied(self, session: _Session, stored: PostgresPosition) -> None:
+        """Drop the slot of a copy that was interrupted."""
+        if stored.system != session.identity.system:
+            identity.check_history(session.replication, session.identity, stored.system, stored.timeline, 0)
+        found = slot.find(session.plain, stored.slot)
+        if found is not None:
+            self._claim.judge(found, session.silence_max_s + 5)
+            slot.drop(session.plain, stored.slot)
+
+    def _copy(self, session: _Session, place: PostgresPosition, *, again: bool) -> Generator[Batch, None, None]:
+        """Give the beginning; when it is stored make the slot; give all rows; then stream from the slot's place."""
+        shown = [(each, each.table(self._types(session, each))) for each in session.publications.tables]
+        begun = replace(place, copying=0)
+        starts = [CopyStart(table, again) for _, table in shown]
+        yield _alone("copy", begun, 0, starts, 0)
+        while self._confirmed is None or not self._confirmed.covers(begun):
+            yield WAITING
+        failover = self._config.failover is not False
+        created = slot.create(session.replication, self._slot, failover=failover, snapshot=True)
+        if created.snapshot is None:
+            msg = f"slot {self._slot} came without a snapshot"
+            raise Fatal(msg, hint="see the server's log")
+        version = pack_version(place.epoch, created.consistent_lsn - 1)
+        name = f"cdcsync {self._context.pipeline} copy"
+        copy = Copy(
+            connect(self._config, application_name=name, read_write=len(self._config.addresses) > 1), created.snapshot
+        )
+        try:
+            count = 0
+            for each, table in shown:
+                for chunk in copy.read(each, table):
+                    count += 1
+                    yield _copied(chunk, replace(begun, copying=count), version, count)
+        finally:
+            copy.close()
+        after = replace(place, lsn=created.consistent_lsn)
+        self._start(session, after)
+        yield Batch((), after, 0, 0)
+
+    def _types(self, session: _Session, each: publication.Published) -> dict[int, TypeInfo]:
+        return Catalogue(session.plain).types(column.type for column in each.columns if not is_built_in(column.type))
+
+
+WAITING: Final = Batch((), PostgresPosition(0, "", 0, 0, ""), 0, 0)
+"""Given by the copy while the position that it begins with is not acknowledged; never leaves this module."""
+
+
+def iter_one(batch: Batch) -> Generator[Batch, None, None]:
+    """Give one batch."""
+    yield batch
+
+
+def _alone(name: str, position: PostgresPosition, version: int, items: list[CopyStart], size_bytes: int) -> Batch:
+    at_us = time.time_ns() // 1000
+    transaction = Transaction(name, at_us, position, version, items, range(len(items)))
+    return Batch((transaction,), position, len(items), size_bytes)
+
+
+def _copied(chunk: Chunk, position: PostgresPosition, version: int, count: int) -> Batch:
+    at_us = time.time_ns() // 1000
+    changes = chunk.changes
+    transaction = Transaction(f"copy:{count}", at_us, position, version, changes, range(len(changes)))
+    return Batch((transaction,), position, len(changes), chunk.size_bytes)
+
+
+def _transaction_id(xid: int, final_lsn: int) -> str:
+    return f"{xid}:{format_lsn(final_lsn)}"
+
+
+def _sender_timeout_s(connection: Connection) -> float:
+    """Return the server's wal_sender_timeout; 0: off."""
+    try:
+        row = connection.execute(
+            "SELECT setting::float8 / 1000 FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'"
+        ).fetchone()
+    except psycopg.Error as error:
+        raise verdict(error, End.SOURCE, "reading wal_sender_timeout") from error
+    return float(row[0]) if row else 0.0
+
+
+def make_temporary(replication: Connection, name: str) -> int:
+    """Make a slot that ends with the connection; return where it stands."""
+    try:
+        row = replication.execute(
+            f"CREATE_REPLICATION_SLOT \"{name}\" TEMPORARY LOGICAL pgoutput (SNAPSHOT 'nothing')".encode()
+        ).fetchone()
+    except psycopg.Error as error:
+        raise verdict(error, End.SOURCE, "making a temporary slot") from error
+    if row is None:
+        raise Fatal("no temporary slot was made", hint="see the server's log")
+    return parse_lsn(str(row[1]))
