@@ -155,7 +155,9 @@ class Fold:
         before = change[2]
         old = self._key(before)
         if old is None:
-            return "the log does not carry the key of the row before: ALTER TABLE .. REPLICA IDENTITY FULL at the source"
+            return (
+                "the log does not carry the key of the row before: ALTER TABLE .. REPLICA IDENTITY FULL at the source"
+            )
         if operation is Operation.DELETE:
             self._delete(old, before, ref)
             return ""

@@ -50,7 +50,7 @@ class Statements:
     """The statements on `cdcsync_positions`, the same for all stores that speak ON CONFLICT and RETURNING."""
 
     take: str
-    """pipeline, lane, source, tables, holder, updated_at -> fence. Raises the fence, keeps all else."""
+    """pipeline, lane, source, tables, holder, updated_at -> fence. Raises the fence; no source and no tables leave those there."""
     check: str
     """pipeline, lane -> fence, holder."""
     load: str
@@ -69,8 +69,9 @@ class Statements:
         return cls(
             take=f"INSERT INTO {table} AS there (pipeline, lane, source, tables, holder, updated_at, epoch, fence)"  # noqa: S608
             f" VALUES ({', '.join([placeholder] * 6)}, 0, 1) ON CONFLICT (pipeline, lane) DO UPDATE SET"
-            " fence = there.fence + 1, holder = excluded.holder, source = excluded.source,"
-            " tables = excluded.tables, updated_at = excluded.updated_at RETURNING fence",
+            " fence = there.fence + 1, holder = excluded.holder, updated_at = excluded.updated_at,"
+            " source = CASE excluded.source WHEN '' THEN there.source ELSE excluded.source END,"
+            " tables = CASE excluded.tables WHEN '[]' THEN there.tables ELSE excluded.tables END RETURNING fence",
             check=f"SELECT fence, holder FROM {table} WHERE {row}",  # noqa: S608
             load=f"SELECT position, epoch, source FROM {table} WHERE {row}",  # noqa: S608
             save=f"UPDATE {table} SET position = {placeholder}, epoch = {placeholder},"  # noqa: S608

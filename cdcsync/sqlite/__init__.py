@@ -1,0 +1,1 @@
+"""SQLite as a sink and as a store of positions."""

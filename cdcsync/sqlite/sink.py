@@ -1,0 +1,187 @@
+"""SQLite as a sink: a batch is one transaction, its position among it."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from typing import TYPE_CHECKING
+
+from cdcsync.change import Batch, CopyStart, SchemaChange, Table
+from cdcsync.errors import End, Fatal, Rejected
+from cdcsync.folding import Barrier, Group, fold
+from cdcsync.ports import Guarantee, SinkContext
+from cdcsync.sql import quote, refuse
+from cdcsync.sqlite.errors import is_data, translated
+from cdcsync.sqlite.store import SqliteStore, ensure_table, transaction
+from cdcsync.sqlite.writer import DATA_ERRORS, Missed, Plan, Writer
+
+if TYPE_CHECKING:
+    from cdcsync.change import Position
+    from cdcsync.folding import Ref
+    from cdcsync.sqlite.config import SqliteConfig
+
+
+class SqliteSink:
+    """Writes each batch in one transaction; a large source transaction stays in one as well, a savepoint per part."""
+
+    guarantee = Guarantee.EXACTLY_ONCE
+
+    def __init__(self, config: SqliteConfig, context: SinkContext) -> None:
+        self._config = config
+        self._context = context
+        self._store = SqliteStore(config, context, kept=True)
+        self._plans: dict[Table, Plan] = {}
+        self._last: Position | None = None
+        """Committed by this object since it was opened."""
+        self._stored = ""
+        """The position in the table, encoded."""
+        self._within: tuple[str, int] | None = None
+        """The large transaction that is open and the part that comes next."""
+
+    def positions(self) -> SqliteStore:
+        """Return the store that shares connection and fence."""
+        return self._store
+
+    def open(self) -> int:
+        """Create missing tables, check the others; return the epoch stored."""
+        if not self._store.is_open:
+            self._store.open("")
+        self._forget()
+        with translated(self._config.path, End.SINK):
+            with transaction(self._store.connection):
+                self._prepare(self._context.tables)
+            stored = self._store.load()
+            self._stored = stored.position if stored else ""
+            return self._store.epoch()
+
+    def _forget(self) -> None:
+        self._plans.clear()
+        self._last = None
+        self._within = None
+
+    def _prepare(self, tables: tuple[Table, ...]) -> None:
+        """Make sure of these tables; all misfits are told at once."""
+        named = {plan.name: plan for plan in self._plans}
+        found: dict[str, list[str]] = {}
+        for table in tables:
+            other = named.setdefault(table.name, table)
+            if other.schema != table.schema:
+                found[table.qualified] = [f"{other.qualified} goes there too: SQLite has no schemas, use `to`"]
+            else:
+                found[table.qualified] = ensure_table(self._store.connection, table)
+        refuse(found)
+        self._plans.update({table: Plan(table) for table in tables})
+
+    def write(self, batch: Batch) -> Position | None:
+        """Write and commit with the position, unless it is a part and not the last."""
+        if self._is_written(batch):
+            return batch.position
+        with translated(self._config.path, End.SINK):
+            try:
+                return self._write(batch)
+            except BaseException as error:
+                if not isinstance(error, Rejected) or self._within is None:
+                    self._roll_back()
+                raise
+
+    def _is_written(self, batch: Batch) -> bool:
+        """Return whether the batch is committed already; a copy that begins never is."""
+        if any(isinstance(item, CopyStart) for each in batch.transactions for item in each.items):
+            return False
+        if self._last is not None:
+            return self._last.covers(batch.position)
+        return self._stored == batch.position.encode()
+
+    def _write(self, batch: Batch) -> Position | None:
+        connection = self._store.connection
+        large = batch.transactions[0] if len(batch.transactions) == 1 else None
+        here = (large.id, large.part) if large is not None else None
+        if self._within is not None and self._within != here:
+            self._roll_back()
+        if self._within is None:
+            connection.execute("BEGIN IMMEDIATE")
+        if here is not None and large is not None and (large.part or not large.last):
+            self._within = here
+        parts = fold(batch)
+        connection.execute("SAVEPOINT batch")
+        self._apply(parts)
+        connection.execute("RELEASE batch")
+        if large is not None and not large.last:
+            self._within = (large.id, large.part + 1)
+            return None
+        self._store.put_in(batch.position)
+        connection.execute("COMMIT")
+        self._within = None
+        self._last = batch.position
+        return batch.position
+
+    def _roll_back(self) -> None:
+        self._within = None
+        with contextlib.suppress(sqlite3.Error):
+            if self._store.connection.in_transaction:
+                self._store.connection.execute("ROLLBACK")
+
+    def _apply(self, parts: list[Group | Barrier]) -> None:
+        """Write all; where a row is refused, begin again row by row and find every other."""
+        connection = self._store.connection
+        writer = Writer(connection)
+        try:
+            for part in parts:
+                self._plan(part)
+                if isinstance(part, Group):
+                    writer.write(part, self._plans)
+                else:
+                    self._pass(part)
+        except (*DATA_ERRORS, Missed) as error:
+            if not isinstance(error, Missed) and not is_data(error):
+                raise
+            connection.execute("ROLLBACK TO batch")
+            self._plans.clear()
+            self._apply_singly(parts, writer)
+
+    def _apply_singly(self, parts: list[Group | Barrier], writer: Writer) -> None:
+        reasons: dict[Ref, str] = {}
+        for part in parts:
+            self._plan(part)
+            if isinstance(part, Group):
+                reasons |= writer.write_singly(part, self._plans)
+            else:
+                self._pass(part)
+        if reasons:
+            self._store.connection.execute("ROLLBACK TO batch")
+            self._store.connection.execute("RELEASE batch")
+            self._plans.clear()
+            raise Rejected(reasons)
+
+    def _plan(self, part: Group | Barrier) -> None:
+        """Make sure of the tables that come up in the stream for the first time."""
+        if isinstance(part, Group):
+            tables = [effects.table for effects in part.tables]
+        else:
+            tables = [] if isinstance(part.item, SchemaChange) else [part.item.table]
+        missing = tuple(table for table in tables if table not in self._plans)
+        if missing:
+            self._prepare(missing)
+
+    def _pass(self, barrier: Barrier) -> None:
+        item = barrier.item
+        if isinstance(item, SchemaChange):
+            self._plans.clear()
+            return
+        name = quote(item.table.name)
+        if isinstance(item, CopyStart) and not item.again:
+            if self._store.connection.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone():  # noqa: S608
+                msg = f"target table {item.table.qualified} in {self._config.path} is not empty"
+                raise Fatal(msg, hint="empty it for the first copy, or set `start: now` at the source to keep its rows")
+            return
+        self._store.connection.execute(f"DELETE FROM {name}")  # noqa: S608
+
+    def flush(self) -> Position | None:
+        """Nothing waits but an unfinished transaction."""
+        return None
+
+    def close(self) -> None:
+        """Undo an unfinished transaction and disconnect."""
+        if self._store.is_open:
+            self._roll_back()
+        self._store.close()
