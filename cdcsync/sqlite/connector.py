@@ -11,6 +11,7 @@ from cdcsync.ports import Guarantee, PositionStore, Sink, SinkContext
 from cdcsync.sql import misfits
 from cdcsync.sqlite.config import SqliteConfig, from_url
 from cdcsync.sqlite.errors import translated
+from cdcsync.sqlite.scan import sink_scanner
 from cdcsync.sqlite.sink import SqliteSink
 from cdcsync.sqlite.store import SqliteStore, clear, put, table_there
 from cdcsync.sqlite.types import fits
@@ -74,6 +75,7 @@ CONNECTOR = Connector(
         guarantee=_guarantee,
         identity=_identity,
         check=check,
+        scanner=sink_scanner,
     ),
     store=StoreSpec(config=SqliteConfig, make=_store, clear=clear, put=put),
 )
