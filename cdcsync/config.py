@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cdcsync import document, folders, sections
 from cdcsync.credentials import Resolver, resolve
 from cdcsync.document import Document, Mark, Problem
-from cdcsync.mapping.model import MappingFile, Rule, TableMapping
+from cdcsync.mapping.model import MappingFile, Rule, TableMapping, spelled_out
 from cdcsync.sections import Role, Section
 from cdcsync.units import Duration, Size
 from cdcsync.validation import Checked
@@ -247,7 +247,7 @@ class _Loading:
 
 def _entries(checked: Checked, tables: list[Any]) -> Iterator[Rule]:
     for at, entry in enumerate(tables):
-        mapping = checked.model(TableMapping, entry, ("tables", at))
+        mapping = checked.model(TableMapping, spelled_out(entry), ("tables", at))
         if mapping is not None:
             where = checked.document.values.get(("tables", at))
             yield Rule(mapping, str(where) if where else "")

@@ -84,7 +84,7 @@ class Reading:
         if scheme is None:
             connector = self._connector(text, path)
             return self._made(role, connector, {}, path) if connector else None
-        connector = _by_scheme(scheme[1])
+        connector = by_scheme(scheme[1])
         if connector is None or connector.from_url is None:
             self._wrong(
                 path, f"no system has URLs that begin with {scheme[1]}:{nearest(scheme[1], connectors.names())}"
@@ -147,7 +147,7 @@ class Reading:
         self.checked.problems.append(Problem(self.checked.document.key_mark(path), message))
 
 
-def _by_scheme(scheme: str) -> Connector | None:
+def by_scheme(scheme: str) -> Connector | None:
     """Return the connector of a URL's scheme, trying the likeliest names first so that few are imported."""
     known = connectors.names()
     for name in sorted(known, key=lambda name: -difflib.SequenceMatcher(None, name, scheme).ratio()):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
@@ -34,6 +36,8 @@ MESSAGES: Final = {
 }
 """Words for the mistakes that people make most; for the others pydantic's own, which hold no values."""
 
+QUOTED: Final = re.compile(r"'([^']*)'")
+
 
 @dataclass(slots=True)
 class Checked:
@@ -62,6 +66,8 @@ class Checked:
         for error in errors:
             at = _place(error, value)
             message = self._message(kind, path, at, error)
+            if error["type"] in ("enum", "literal_error"):
+                message += _did_you_mean(value, at, error["ctx"]["expected"])
             if error["type"] == "extra_forbidden":
                 self.problems.append(Problem(self.document.key_mark((*path, *at)), message))
             else:
@@ -74,7 +80,7 @@ class Checked:
     def _message(self, kind: type[BaseModel], path: KeyPath, at: KeyPath, error: ErrorDetails) -> str:
         """Return what is wrong, never the value: pydantic's own words hold none, a validator's may."""
         if error["type"] == "extra_forbidden":
-            name = str(at[-1])
+            name = str(error["loc"][-1])
             return f"unknown key {name}{nearest(name, _names(_model_at(kind, at[:-1])))}"
         if error["type"] == "missing":
             return f"{error['loc'][-1]} is missing"
@@ -82,6 +88,14 @@ class Checked:
             hidden = (*path, *at) in self.secret or _is_secret(_field_at(kind, at))
             return "not a value that it takes" if hidden else error["msg"].split(", ", 1)[-1]
         return MESSAGES.get(error["type"], error["msg"].replace("Input should be", "expected"))
+
+
+def _did_you_mean(value: Any, at: KeyPath, expected: str) -> str:
+    """Return the nearest of the expected words; a guess only, so nothing where none is near."""
+    for step in at:
+        value = value[step]
+    near = difflib.get_close_matches(value, QUOTED.findall(expected), 1) if isinstance(value, str) else []
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _rooted(kind: type[BaseModel], value: Any, path: KeyPath, folder: Path) -> Any:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cdcsync.mapping import names
 
@@ -28,14 +28,6 @@ class SoftDelete(BaseModel):
     """The column: a timestamp with time zone, NULL while the row exists at the source."""
 
 
-def _single(value: object) -> object:
-    """Take one word where a list of one is meant."""
-    return [value] if isinstance(value, str) else value
-
-
-Columns = Annotated[tuple[str, ...], BeforeValidator(_single)]
-
-
 class TableMapping(BaseModel):
     """One entry of `tables`: which tables it takes and what becomes of them. The first entry that matches wins."""
 
@@ -46,25 +38,19 @@ class TableMapping(BaseModel):
     to: str | None = Field(None, min_length=1)
     """The target, `table` or `schema.table`; takes {schema}, {table}, and {1} or {name} for what was captured by
     the regex or a star. Absent: the source's own name."""
-    include: Columns | None = None
+    include: tuple[str, ...] | None = None
     """Source columns that go to the target; absent: all."""
-    exclude: Columns = ()
+    exclude: tuple[str, ...] = ()
     """Source columns that do not."""
     rename: dict[str, str] = Field(default_factory=dict)
     """Source column to target column."""
     key: Literal["none"] | tuple[str, ...] | None = None
-    """Columns that are unique and not null at the source; absent: its primary key; `none`: rows are only appended,
+    """tuple[str, ...] that are unique and not null at the source; absent: its primary key; `none`: rows are only appended,
     each once, and an update or delete at the source stops the pipeline."""
     delete: Literal["hard", "ignore"] | SoftDelete = "hard"
     """`hard`, `ignore`, or `soft: column`."""
     truncate: OnTruncate | None = None
     """`apply`, `ignore` or `stop`. Absent: apply under `delete: hard`, else stop, as the rows are there to stay."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short(cls, data: Any) -> Any:
-        """Take `shop.orders` for `{from: shop.orders}`, and `delete: soft: column` as YAML gives it."""
-        return {"from": data} if isinstance(data, str) else data
 
     @field_validator("from_")
     @classmethod
@@ -125,4 +111,10 @@ class MappingFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    tables: tuple[TableMapping, ...] = Field(min_length=1)
+    tables: tuple[Any, ...] = Field(min_length=1)
+    """Entries; a bare name is short for `from: name`."""
+
+
+def spelled_out(entry: Any) -> Any:
+    """Return an entry with the short form, a bare name, as the mapping it stands for."""
+    return {"from": entry} if isinstance(entry, str) else entry

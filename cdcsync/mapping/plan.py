@@ -43,11 +43,8 @@ class Plan:
     truncate: OnTruncate
     direct: bool
     """Whether a change of a row goes through with only its table, and perhaps its rows' columns, swapped."""
-
-    @property
-    def same(self) -> bool:
-        """Whether the change itself goes through: nothing at all is different."""
-        return self.direct and self.project is None and self.target is self.source
+    same: bool
+    """Whether the change itself goes through: nothing at all is different."""
 
     def map(self, change: Change, commit_time_us: int) -> Change | None:
         """Return the target's change, None when there is none. Raises Unmappable and Stopped."""

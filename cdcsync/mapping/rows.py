@@ -1,4 +1,4 @@
-"""The loops over changes that run for every row; compiled where a C compiler is present."""
+"""The loops over changes that run for every row. Interpreted on purpose: compiled, a tuple's subclass is slower."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, cast
 from cdcsync.change import Change, CopyStart, SchemaChange, Table, Transaction
 from cdcsync.errors import ExitStatus, Fatal, Rejected
 from cdcsync.mapping import rows
-from cdcsync.mapping.model import Rule, TableMapping
+from cdcsync.mapping.model import Rule, TableMapping, spelled_out
 from cdcsync.mapping.names import Pattern, Template
 from cdcsync.mapping.plan import Plan, Stopped, Unmappable, projection
 from cdcsync.mapping.schema import differences, stopped
@@ -40,7 +40,9 @@ class Mapping:
     @classmethod
     def of(cls, tables: Iterable[str | TableMapping]) -> Mapping:
         """Return the mapping of plain entries, as the command line and code give them."""
-        entries = (TableMapping.model_validate(table) if isinstance(table, str) else table for table in tables)
+        entries = (
+            TableMapping.model_validate(spelled_out(table)) if isinstance(table, str) else table for table in tables
+        )
         return cls(Rule(entry) for entry in entries)
 
     def wants(self, schema: str, name: str) -> Wanted | None:
@@ -104,8 +106,12 @@ class Mapping:
 
     def _transaction(self, given: Transaction, at: int, reasons: dict[tuple[int, int], str]) -> Transaction:
         """Map by runs of changes of one table; the transaction itself comes back when nothing differs."""
+        total = len(given.items)
+        start = rows.run_end(given.items, 0, total) if total else 0
+        if start == total:
+            return self._uniform(given, at, reasons)
         out = _Output(given, at, reasons)
-        start, total = 0, len(given.items)
+        start = 0
         while start < total:
             item = given.items[start]
             end = rows.run_end(given.items, start, total)
@@ -113,18 +119,36 @@ class Mapping:
                 self._single(item, start, out)
                 start += 1
                 continue
-            plan = self._plan(cast("Change", item).table, given)
-            if plan is None:
-                out.same = False
-            elif plan.same:
-                out.whole(given.items[start:end], start)
-            elif plan.direct:
-                out.direct(plan, start, end)
-            else:
-                for index in range(start, end):
-                    out.careful(plan, index)
+            self._run(out, start, end)
             start = end
         return out.transaction()
+
+    def _uniform(self, given: Transaction, at: int, reasons: dict[tuple[int, int], str]) -> Transaction:
+        """Map a transaction of row changes of one table, or an empty one."""
+        if not given.items:
+            return given
+        plan = self._plan(cast("Change", given.items[0]).table, given)
+        if plan is not None and plan.same:
+            return given
+        if plan is not None and plan.direct:
+            return _with(given, _direct(plan, given.items), given.ordinals)
+        out = _Output(given, at, reasons)
+        self._run(out, 0, len(given.items))
+        return out.transaction()
+
+    def _run(self, out: _Output, start: int, end: int) -> None:
+        """Map a run of row changes of one table."""
+        plan = self._plan(cast("Change", out.given.items[start]).table, out.given)
+        if plan is None:
+            out.same = False
+        elif plan.same:
+            out.extend(out.given.items[start:end], start)
+        elif plan.direct:
+            out.same = False
+            out.extend(_direct(plan, out.given.items[start:end]), start)
+        else:
+            for index in range(start, end):
+                out.careful(plan, index)
 
     def _single(self, item: Item, index: int, out: _Output) -> None:
         """Map what is no change of a row."""
@@ -230,20 +254,10 @@ class _Output:
         self._items.append(item)
         self._ordinals.append(self.given.ordinals[index])
 
-    def whole(self, items: Sequence[Item], start: int) -> None:
-        """Take a run as it is."""
-        if self.same and len(items) == len(self.given.items):
-            return
+    def extend(self, items: Sequence[Item], start: int) -> None:
+        """Take what came of as many items from `start` on, one of each."""
         self._items += items
         self._ordinals += self.given.ordinals[start : start + len(items)]
-
-    def direct(self, plan: Plan, start: int, end: int) -> None:
-        """Map a run in which nothing has to be looked at."""
-        self.same = False
-        run = cast("Sequence[Change]", self.given.items[start:end])
-        project = plan.project
-        self._items += rows.swapped(run, plan.target) if project is None else rows.projected(run, plan.target, project)
-        self._ordinals += self.given.ordinals[start:end]
 
     def careful(self, plan: Plan, index: int) -> None:
         """Map one change by all that its entry says."""
@@ -263,19 +277,29 @@ class _Output:
 
     def transaction(self) -> Transaction:
         """Return the mapped transaction; the given one when nothing is different."""
-        given = self.given
-        if self.same:
-            return given
-        return Transaction(
-            given.id,
-            given.commit_time_us,
-            given.position,
-            given.version,
-            self._items,
-            self._ordinals,
-            given.part,
-            given.last,
-        )
+        return self.given if self.same else _with(self.given, self._items, self._ordinals)
+
+
+def _direct(plan: Plan, items: Sequence[Item]) -> list[Item]:
+    """Map row changes in which nothing has to be looked at."""
+    changes = cast("Sequence[Change]", items)
+    if plan.project is None:
+        return rows.swapped(changes, plan.target)
+    return rows.projected(changes, plan.target, plan.project)
+
+
+def _with(given: Transaction, items: Sequence[Item], ordinals: Sequence[int]) -> Transaction:
+    """Return the transaction with other items; `replace` is three times as slow."""
+    return Transaction(
+        given.id,
+        given.commit_time_us,
+        given.position,
+        given.version,
+        items,
+        ordinals,
+        given.part,
+        given.last,
+    )
 
 
 def compiled(rule: Rule, made: Shape, target: Table) -> Plan:
@@ -284,15 +308,18 @@ def compiled(rule: Rule, made: Shape, target: Table) -> Plan:
     own = {target.columns[at].name for at, index in enumerate(made.taken) if index in made.source.key_at}
     proved = () if set(target.key) <= own else target.key_at
     delete = mapping.delete if isinstance(mapping.delete, str) else "soft"
+    direct = delete == "hard" and not proved
+    project = projection(made.taken, len(made.source.columns))
     return Plan(
         rule=rule,
         source=made.source,
         target=target,
-        project=projection(made.taken, len(made.source.columns)),
+        project=project,
         key_at=proved,
         delete=delete,
         truncate=mapping.on_truncate,
-        direct=delete == "hard" and not proved,
+        direct=direct,
+        same=direct and project is None and target is made.source,
     )
 
 
