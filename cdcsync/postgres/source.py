@@ -21,6 +21,7 @@ from cdcsync.postgres.pgoutput import POSTGRES_EPOCH_US, Begin, Commit, Decoder
 from cdcsync.postgres.position import PostgresPosition, Within, format_lsn, parse_lsn
 from cdcsync.postgres.relations import Relations
 from cdcsync.postgres.replication import BODY, XLOG_DATA, Stream
+from cdcsync.postgres.retain import Retainer
 from cdcsync.postgres.types import is_built_in
 from cdcsync.transaction import Assembler, Resume
 
@@ -81,6 +82,9 @@ class PostgresWal:
         """Where a slot stands that this process made for a position that is not stored yet."""
         self._confirmed: PostgresPosition | None = None
         """Acknowledged last."""
+        self._retainer = (
+            Retainer(config, context.pipeline, config.retain, clock) if config.retain is not None and not tail else None
+        )
 
     def open(self, start: str | None, epoch: int) -> None:
         """Stand at `start`; with None copy first, or begin as the configuration says."""
@@ -124,6 +128,8 @@ class PostgresWal:
             return
         if isinstance(position, PostgresPosition) and position.copying is None:
             self._stream.say(position.lsn)
+            if self._retainer is not None:
+                self._retainer.turn(position.lsn)
         else:
             self._stream.keep_alive()
 
