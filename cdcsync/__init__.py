@@ -1,1 +1,25 @@
 """cdcsync keeps other systems in step with a database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cdcsync.pipeline import Pipeline
+    from cdcsync.stream import stream
+
+__all__ = ["Pipeline", "stream"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what the package offers when it is asked for: the command starts without it."""
+    if name == "Pipeline":
+        from cdcsync.pipeline import Pipeline  # noqa: PLC0415
+
+        return Pipeline
+    if name == "stream":
+        import importlib  # noqa: PLC0415
+
+        return importlib.import_module("cdcsync.stream").stream
+    msg = f"module 'cdcsync' has no attribute {name!r}"
+    raise AttributeError(msg)

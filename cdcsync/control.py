@@ -99,7 +99,7 @@ class _Conversation(socketserver.StreamRequestHandler):
         command = asked.get("command") if isinstance(asked, dict) else None
         known = self.server.commands
         if not isinstance(command, str) or command not in known:
-            return {"error": f"send one line such as {{\"command\": \"status\"}}; commands: {', '.join(known)}"}
+            return {"error": f'send one line such as {{"command": "status"}}; commands: {", ".join(known)}'}
         return known[command]()
 
 

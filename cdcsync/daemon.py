@@ -28,6 +28,7 @@ BUG: Final = 70
 UNAVAILABLE: Final = 75
 """EX_TEMPFAIL: a command that does not wait met a server that is away."""
 INTERRUPTED: Final = 130
+BACK_OFF_MAX_S: Final = 30.0
 TURN_S: Final = 0.5
 """Longest step of a wait; the watchdog is fed at each."""
 
@@ -80,12 +81,15 @@ class Daemon:
 
     def run(self) -> None:
         """Run until a signal or `stop`. Raises Fatal; everything delivered is stored and acknowledged."""
-        from cdcsync.assembly import assemble  # noqa: PLC0415  a daemon alone needs it
+        from cdcsync.assembly import Assembly  # noqa: PLC0415  a daemon alone needs it
         from cdcsync.control import Control  # noqa: PLC0415
 
-        self._assembly = assemble(self._config)
+        self._assembly = Assembly(self._config)
+        self._assembly.make_state()
+        for warning in self._config.warnings:
+            self._log.warning("configuration", said=warning)
         commands = {"status": self._status, "pause": self._pause, "resume": self._resume}
-        with _Signals(self), Control(self._assembly.socket, commands):
+        with _Signals(self), Control(self._config.socket, commands):
             self._log.info("starting", **self._assembly.words())
             pipeline = self._built(self._assembly)
             if pipeline is not None:
@@ -111,7 +115,7 @@ class Daemon:
                 pipeline = assembly.pipeline(self._surroundings())
             except Transient as fault:
                 failures += 1
-                self._back_off(fault, dice.uniform(0.5, 1) * min(assembly.back_off_max_s, 0.1 * 2**min(failures, 16)))
+                self._back_off(fault, dice.uniform(0.5, 1) * min(BACK_OFF_MAX_S, 0.1 * 2 ** min(failures, 16)))
                 continue
             if self._paused:
                 pipeline.pause()

@@ -20,7 +20,12 @@ SECRET_MIN: Final = 8
 """Shorter secrets are taken out only where their place gives them away: they would cut ordinary words."""
 _IN_PLACE: Final = (
     (re.compile(r"(\w://[^\s:/@]*):[^\s@]*@"), r"\1:***@"),
-    (re.compile(r"(?i)\b(password|passwd|secret|token|api_key)(\s*[=:]\s*)('[^']*'|\"[^\"]*\"|[^\s,;&]+)"), r"\1\2***"),
+    (
+        re.compile(
+            r"(?i)\b(password|passwd|secret|token|api_key)(\s*[=:]\s*)('[^']*'|\"[^\"]*\"|[^\s,;&`'\"$*][^\s,;&`]*)"
+        ),
+        r"\1\2***",
+    ),
 )
 _HIDDEN: set[str] = set()
 
@@ -70,4 +75,5 @@ def _human(stream: TextIO) -> Processor:
 
 
 def _dumps(event: EventDict, **_options: Any) -> str:
-    return orjson.dumps(event, default=str).decode()
+    first = {name: event.pop(name) for name in ("time", "level", "event") if name in event}
+    return orjson.dumps(first | event, default=str).decode()

@@ -18,7 +18,9 @@ STATUS_STEP_S: Final = 5.0
 class Notifier:
     """Tells systemd; does nothing when not started by it. A datagram that is not taken is no reason to stop."""
 
-    def __init__(self, environment: Mapping[str, str] = os.environ, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, environment: Mapping[str, str] = os.environ, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         address = environment.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._step_s = _watchdog_s(environment) / 4

@@ -39,7 +39,9 @@ class Commands(click.Group):
         command: click.Command = importlib.import_module(f"cdcsync.cli.{cmd_name}").command
         return command
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         """Resolve as click does, but name the nearest command when there is none."""
         if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
             near = difflib.get_close_matches(args[0], _COMMANDS, 1)

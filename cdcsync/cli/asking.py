@@ -8,7 +8,6 @@ import click
 import orjson
 
 from cdcsync import config, control
-from cdcsync.assembly import socket_of
 from cdcsync.errors import ExitStatus, Fatal
 
 
@@ -16,7 +15,7 @@ def ask(pipeline: str, command: str) -> dict[str, Any]:
     """Return the running pipeline's answer. Raises NotRunning."""
     loaded = config.load(pipeline)
     try:
-        return control.ask(socket_of(loaded), command)
+        return control.ask(loaded.socket, command)
     except control.NotRunning as error:
         msg = f"pipeline {loaded.name} does not run: {error}\n  -> `cdcsync run {pipeline}` starts it"
         raise control.NotRunning(msg) from error
@@ -25,7 +24,7 @@ def ask(pipeline: str, command: str) -> dict[str, Any]:
 def refuse_running(loaded: config.PipelineConfig, instead: str) -> None:
     """Raise Fatal when the pipeline runs; `instead` says what would happen to it."""
     try:
-        control.ask(socket_of(loaded), "status")
+        control.ask(loaded.socket, "status")
     except control.NotRunning:
         return
     msg = f"pipeline {loaded.name} runs: {instead}"

@@ -12,12 +12,14 @@ import click
 @click.option("--source", metavar="URL", help="Where changes come from, in place of a file.")
 @click.option("--sink", metavar="URL", help="Where they go.")
 @click.option("--table", "tables", metavar="T", multiple=True, help="A source table: schema.name, glob or /regex/.")
-@click.option("--name", help="The pipeline's name; absent: made of both URLs.")
+@click.option(
+    "--name", default="cdcsync", show_default=True, help="The pipeline's name: its position and slot go by it."
+)
 @click.option(
     "--save", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write it as a file, to edit."
 )
-def command(  # noqa: PLR0913  click gives each option as an argument
-    pipeline: str | None, source: str | None, sink: str | None, tables: tuple[str, ...], name: str | None, save: Path | None
+def command(
+    pipeline: str | None, source: str | None, sink: str | None, tables: tuple[str, ...], name: str, save: Path | None
 ) -> None:
     """Copy what is there, then carry every change, until SIGTERM or Ctrl-C.
 
@@ -35,7 +37,7 @@ def command(  # noqa: PLR0913  click gives each option as an argument
     from cdcsync.daemon import Daemon  # noqa: PLC0415
 
     if pipeline is not None:
-        if source or sink or tables or save or name:
+        if source or sink or tables or save:
             raise click.UsageError("give either PIPELINE or --source, --sink and --table")
         Daemon(config.load(pipeline)).run()
         return
@@ -43,5 +45,9 @@ def command(  # noqa: PLR0913  click gives each option as an argument
         raise click.UsageError("give PIPELINE, or all of --source, --sink and --table")
     made = config.from_urls(source, sink, tables, name=name)
     if save is not None:
-        save.write_text(config.dump(made))
+        try:
+            config.save(made, save)
+        except OSError as error:
+            msg = f"--save {save}: {error.strerror}"
+            raise click.UsageError(msg) from error
     Daemon(made).run()

@@ -1,0 +1,263 @@
+"""A pipeline's parts, made from its file: both ends, the mapping, the store, and what may not be joined."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, is_dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from pydantic import BaseModel, SecretStr
+
+from cdcsync import connectors, control, logs
+from cdcsync.errors import ExitStatus, Fatal
+from cdcsync.mapping.transform import Mapping
+from cdcsync.ports import Guarantee, SinkContext, SourceContext
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cdcsync.change import Table
+    from cdcsync.config import PipelineConfig
+    from cdcsync.connectors import Scanner, SinkSpec, SourceSpec, StoreSpec
+    from cdcsync.pipeline import Pipeline, Surroundings
+    from cdcsync.ports import Stored
+    from cdcsync.rejected import DeadLetters
+    from cdcsync.verify import Ends
+
+BACK_OFF_MAX_S: Final = 30.0
+POSITIONS_FILE: Final = "positions.db"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What both ends say of themselves at start."""
+
+    source: str
+    """The source's identity."""
+    tables: tuple[Table, ...]
+    """The source tables that the mapping takes."""
+    targets: tuple[Table, ...]
+    """Their targets."""
+
+
+class Assembly:
+    """One pipeline's parts. Nothing connects before it is asked for."""
+
+    def __init__(self, config: PipelineConfig) -> None:
+        self.config = config
+        self.mapping = Mapping(config.rules)
+        for section in (config.source, config.sink, config.positions):
+            if section is not None:
+                logs.hide(_secrets(section.config))
+
+    @property
+    def source(self) -> SourceSpec:
+        """How to make the source."""
+        spec = self.config.source.connector.source
+        assert spec is not None  # noqa: S101  the config took the section for this role
+        return spec
+
+    @property
+    def sink(self) -> SinkSpec:
+        """How to make the sink."""
+        spec = self.config.sink.connector.sink
+        assert spec is not None  # noqa: S101  the config took the section for this role
+        return spec
+
+    @property
+    def guarantee(self) -> Guarantee:
+        """What the sink promises as it is configured."""
+        return self.sink.guarantee(self.config.sink.config)
+
+    @cached_property
+    def store(self) -> tuple[StoreSpec, BaseModel]:
+        """Where the position is kept, and that store's section: the sink's own where it keeps it."""
+        if self.config.positions is not None:
+            spec = self.config.positions.connector.store
+            assert spec is not None  # noqa: S101  the config took the section for this role
+            return spec, self.config.positions.config
+        kept = self.config.sink.connector.store
+        if self.guarantee is Guarantee.EXACTLY_ONCE and kept is not None:
+            return kept, self.config.sink.config
+        sqlite = connectors.load("sqlite").store
+        if sqlite is None:
+            raise Fatal(
+                "the sqlite connector has no store", hint="name one under `positions:`", status=ExitStatus.CONFIG
+            )
+        return sqlite, sqlite.config.model_validate({"path": self.config.state / POSITIONS_FILE})
+
+    @property
+    def source_context(self) -> SourceContext:
+        """What the source learns."""
+        return SourceContext(self.config.name, self.mapping, self.config.state)
+
+    def sink_context(self, facts: Facts | None = None) -> SinkContext:
+        """What sink and store learn; without facts of the source, no more than whose they are."""
+        if facts is None:
+            return SinkContext(self.config.name, self.config.state)
+        return SinkContext(self.config.name, self.config.state, facts.targets, facts.source)
+
+    def words(self) -> dict[str, str]:
+        """Return what the pipeline joins, for logs and status."""
+        systems = {"source": self.config.source.system, "sink": self.config.sink.system}
+        return {**systems, "guarantee": self.guarantee.value}
+
+    def facts(self) -> Facts:
+        """Ask the source who it is and which tables it has. Raises Transient and Fatal."""
+        section, context = self.config.source.config, self.source_context
+        tables = tuple(self.source.tables(section, context))
+        return Facts(self.source.identity(section, context), tables, tuple(self.mapping.tables(tables)))
+
+    def letters(self) -> DeadLetters:
+        """Return the dead letters, opened."""
+        from cdcsync.rejected import DeadLetters  # noqa: PLC0415  brings sqlite along
+
+        letters = DeadLetters(self.config.state, self.config.name)
+        letters.open()
+        return letters
+
+    def make_state(self) -> None:
+        """Make the state directory, for its owner alone. Raises Fatal when that is not permitted."""
+        try:
+            self.config.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            msg = f"the state directory {self.config.state} cannot be made: {error.strerror}"
+            hint = "set `state:` to a directory that this user may write"
+            raise Fatal(msg, hint=hint, status=ExitStatus.PERMISSION) from error
+
+    def pipeline(self, surroundings: Surroundings) -> Pipeline:
+        """Return the pipeline, ready to run. Raises Transient and Fatal."""
+        from cdcsync.pipeline import OnRejected, Pipeline, Policy  # noqa: PLC0415  commands that only look do without
+        from cdcsync.reader import Limits  # noqa: PLC0415
+
+        facts = self.facts()
+        self.refuse_itself(facts)
+        context = self.sink_context(facts)
+        sink = self.sink.make(self.config.sink.config, context)
+        batch = self.config.batch
+        return Pipeline(
+            self.source.make(self.config.source.config, self.source_context),
+            self.mapping,
+            sink,
+            positions=None if self._keeps(sink) else self.store[0].make(self.store[1], context),
+            letters=self.letters(),
+            policy=Policy(
+                name=self.config.name,
+                on_rejected=OnRejected(self.config.on_rejected),
+                heartbeat_s=self.config.heartbeat_s,
+                back_off_max_s=BACK_OFF_MAX_S,
+                limits=Limits(changes_max=batch.changes_max, size_bytes_max=batch.bytes_max),
+            ),
+            surroundings=surroundings,
+        )
+
+    def _keeps(self, sink: object) -> bool:
+        """Return whether the sink keeps its position; a second store beside it would only disagree."""
+        if not hasattr(sink, "positions"):
+            return False
+        if self.config.positions is not None:
+            msg = f"the {self.config.sink.system} sink commits the position with its rows, and `positions` names another store"
+            raise Fatal(msg, hint="remove `positions:`", status=ExitStatus.CONFIG)
+        return True
+
+    def refuse_itself(self, facts: Facts) -> None:
+        """Raise Fatal when a table would be written to itself."""
+        if self.sink.identity(self.config.sink.config) != facts.source:
+            return
+        home = getattr(self.config.sink.config, "schema_", "")
+        for table in facts.tables:
+            for target in self.mapping.tables([table]):
+                if (target.schema or home, target.name) == (table.schema, table.name):
+                    msg = f"source and target are the same table: {table.qualified} in {facts.source}"
+                    hint = "give the table another name or schema with `to:`, or name another database"
+                    raise Fatal(msg, hint=hint, status=ExitStatus.CONFIG)
+
+    def stored(self) -> Stored | None:
+        """Return what the store has. Raises Fatal with OWNERSHIP while the pipeline runs."""
+        spec, section = self.store
+        store = spec.make(section, self.sink_context(self.facts()))
+        try:
+            store.open("")
+            return store.load()
+        finally:
+            store.close()
+
+    def put(self, word: str) -> str:
+        """Store the position that a word of `positions set` means, in a new epoch; return it encoded."""
+        position = self._position(word)
+        before = self.stored()
+        epoch = max(position.epoch, before.epoch if before else 0) + 1
+        if is_dataclass(position) and not isinstance(position, type):
+            position = replace(position, epoch=epoch)
+        spec, section = self.store
+        spec.put(section, self.sink_context(), position)
+        encoded: str = position.encode()
+        return encoded
+
+    def _position(self, word: str) -> Any:
+        if self.source.stored is None:
+            return self.source.decode(word)
+        return self.source.decode(self.source.stored(self.config.source.config, self.source_context, word))
+
+    def clear(self) -> bool:
+        """Forget the stored position; return whether there was one."""
+        spec, section = self.store
+        return spec.clear(section, self.sink_context())
+
+    def chosen(self, facts: Facts, name: str | None) -> list[Table]:
+        """Return the source tables that a word names, by their own name or their target's; all without a word."""
+        if name is None:
+            return list(facts.tables)
+        found = [
+            table
+            for table in facts.tables
+            if name in {word for each in (table, *self.mapping.tables([table])) for word in (each.qualified, each.name)}
+        ]
+        if not found:
+            there = ", ".join(table.qualified for table in facts.tables) or "none"
+            msg = f"the pipeline has no table {name}"
+            raise Fatal(msg, hint=f"name one of: {there}", status=ExitStatus.CONFIG)
+        return found
+
+    @contextmanager
+    def ends(self, facts: Facts, patience_s: float) -> Iterator[Ends]:
+        """Open both ends to be compared. Raises Fatal when one cannot be read back."""
+        from cdcsync.verify import Ends  # noqa: PLC0415  one command alone needs it
+
+        with ExitStack() as opened:
+            scanners: list[Scanner] = []
+            for section, make, context in (
+                (self.config.source, self.source.scanner, self.source_context),
+                (self.config.sink, self.sink.scanner, self.sink_context(facts)),
+            ):
+                if make is None:
+                    msg = f"rows in {section.system} cannot be read back to compare"
+                    raise Fatal(msg, hint="verify needs a database at both ends", status=ExitStatus.CONFIG)
+                scanner = cast("Scanner", make(section.config, context))
+                opened.callback(scanner.close)
+                scanners.append(scanner)
+            stored = None if self.store[1] is self.config.sink.config else self._passed
+            yield Ends(*scanners, self.mapping, stored, patience_s)
+
+    def _passed(self) -> str | None:
+        """Return the stored position, from the running pipeline when there is one."""
+        try:
+            return str(control.ask(self.config.socket, "status")["position"])
+        except control.NotRunning:
+            found = self.stored()
+            return found.position if found else None
+
+
+def _secrets(value: object) -> Iterator[str]:
+    """Yield every secret in a section."""
+    if isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _secrets(getattr(value, name))
+    elif isinstance(value, dict):
+        yield from _secrets(tuple(value.values()))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _secrets(item)

@@ -1,0 +1,93 @@
+"""`cdcsync check`: look at a pipeline's file and at both ends before it runs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from cdcsync.connectors import Finding, Severity
+from cdcsync.errors import Fatal, Transient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cdcsync.assembly import Assembly, Facts
+
+_MARKS: Final = {
+    Severity.OK: click.style("ok     ", fg="green"),
+    Severity.WARNING: click.style("warning", fg="yellow"),
+    Severity.ERROR: click.style("error  ", fg="red"),
+}
+
+
+@click.command(short_help="Check the file and both ends; print what mends each finding.")
+@click.argument("pipeline")
+@click.option("--offline", is_flag=True, help="Only the file and its mapping; connect to nothing.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array of findings.")
+def command(pipeline: str, *, offline: bool, as_json: bool) -> None:
+    """Check a pipeline's file, then source and target, and print the exact SQL that mends each finding.
+
+    Changes nothing at either end. Exit status: 0 nothing is wrong, 1 errors were found, 78 the file itself is wrong.
+
+    \b
+    cdcsync check orders
+    cdcsync check ./orders.yaml --offline
+    """  # noqa: D301  \b is click's
+    from cdcsync import config  # noqa: PLC0415  help needs none of it
+    from cdcsync.assembly import Assembly  # noqa: PLC0415
+    from cdcsync.cli.asking import echo_json  # noqa: PLC0415
+
+    loaded = config.load(pipeline)
+    assembly = Assembly(loaded)
+    found = [Finding(Severity.OK, "file", f"{loaded.path}: {len(loaded.rules)} table entries")]
+    found += [Finding(Severity.WARNING, "file", warning) for warning in loaded.warnings]
+    if not offline:
+        found += _at_both_ends(assembly)
+    if as_json:
+        echo_json([asdict(finding) for finding in found])
+    else:
+        for finding in found:
+            _show(finding)
+    if any(finding.severity is Severity.ERROR for finding in found):
+        raise SystemExit(1)
+
+
+def _at_both_ends(assembly: Assembly) -> list[Finding]:
+    config = assembly.config
+    source = _asked("source", lambda: assembly.source.check(config.source.config, assembly.source_context))
+    facts: list[Facts] = []
+
+    def learn() -> list[Finding]:
+        facts.append(assembly.facts())
+        assembly.refuse_itself(facts[0])
+        missing = assembly.mapping.missing(facts[0].tables)
+        if not missing and not facts[0].tables:
+            missing = ["no table at the source matches any entry"]
+        return [Finding(Severity.WARNING, "mapping", line, "look at `from:` under `tables`") for line in missing]
+
+    mapping = _asked("mapping", learn)
+    if not facts and any(finding.severity is Severity.ERROR for finding in source):
+        mapping = []
+    context = assembly.sink_context(facts[0] if facts else None)
+    return [*source, *mapping, *_asked("sink", lambda: assembly.sink.check(config.sink.config, context))]
+
+
+def _asked(subject: str, check: Callable[[], list[Finding]]) -> list[Finding]:
+    """Return the findings; what stops the check is one too."""
+    try:
+        return check()
+    except Fatal as fatal:
+        return [Finding(Severity.ERROR, subject, str(fatal.args[0]), fatal.hint)]
+    except Transient as fault:
+        return [Finding(Severity.ERROR, subject, str(fault), "start that server, or mend its address in the file")]
+
+
+def _show(finding: Finding) -> None:
+    from cdcsync.logs import redact  # noqa: PLC0415  help needs no log
+
+    click.echo(redact(f"{_MARKS[finding.severity]} {finding.subject}: {finding.message}"))
+    if finding.remedy:
+        for line in finding.remedy.splitlines():
+            click.echo(f"          {line}")

@@ -1,0 +1,65 @@
+"""`cdcsync positions`: look at, set or forget where a pipeline goes on."""
+
+from __future__ import annotations
+
+import click
+
+from cdcsync import config, control
+from cdcsync.assembly import Assembly
+from cdcsync.cli.asking import echo_json, refuse_running
+
+
+@click.group(short_help="Show, set or clear the stored position.")
+def command() -> None:
+    """Look at, set or forget where a pipeline goes on.
+
+    \b
+    cdcsync positions show orders
+    cdcsync positions set orders 16/B374D848
+    cdcsync positions clear orders
+    """  # noqa: D301  \b is click's
+
+
+@command.command()
+@click.argument("pipeline")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def show(pipeline: str, *, as_json: bool) -> None:
+    """Print the stored position; works while the pipeline runs, too."""
+    loaded = config.load(pipeline)
+    try:
+        answer = control.ask(loaded.socket, "status")
+        found = {"position": answer["position"], "running": True}
+    except control.NotRunning:
+        stored = Assembly(loaded).stored()
+        found = {"position": stored.position if stored else "", "running": False}
+    if as_json:
+        echo_json(found)
+    else:
+        click.echo(found["position"] or "no position is stored")
+
+
+@command.command("set")
+@click.argument("pipeline")
+@click.argument("position")
+def put(pipeline: str, position: str) -> None:
+    """Store a POSITION to go on from: as `show` prints it, or a word of the source, such as an LSN.
+
+    What lies between the old and the new position is skipped, or delivered again. The pipeline must not run.
+    """
+    loaded = config.load(pipeline)
+    refuse_running(loaded, "its position is its own")
+    assembly = Assembly(loaded)
+    assembly.make_state()
+    click.echo(assembly.put(position))
+
+
+@command.command()
+@click.argument("pipeline")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def clear(pipeline: str, *, yes: bool) -> None:
+    """Forget the stored position: the next run begins as the first did. The pipeline must not run."""
+    loaded = config.load(pipeline)
+    refuse_running(loaded, "its position is its own")
+    if not yes:
+        click.confirm(f"Forget the position of {loaded.name}? The next run begins anew", abort=True)
+    click.echo("cleared" if Assembly(loaded).clear() else "no position was stored")
