@@ -108,7 +108,8 @@ def _text(kind: str, cell: Any) -> str | None:
         return "true" if cell else "false"
     if kind == "bytea":
         return "\\x" + cell.hex()
-    return cell.decode() if isinstance(cell, bytes) else str(cell)
+    text: str = cell.decode() if isinstance(cell, bytes) else str(cell)
+    return text
 
 
 def _plain(kind: str, cell: str | None) -> str | None:
