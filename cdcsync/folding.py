@@ -230,6 +230,7 @@ class Fold:
             effect.origin = key
             self.owned.add(key)
         if effect.owns:
+            effect.key = effect.origin
             self.by_key.setdefault(effect.origin, effect)
 
     def _leave(self, effect: Any, key: Any) -> None:
