@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, is_dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, SecretStr
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cdcsync.change import Table
     from cdcsync.config import PipelineConfig
-    from cdcsync.connectors import Scanner, SinkSpec, SourceSpec, StoreSpec
+    from cdcsync.connectors import SinkSpec, SourceSpec, StoreSpec
     from cdcsync.pipeline import Pipeline, Surroundings
     from cdcsync.ports import Stored
     from cdcsync.rejected import DeadLetters
@@ -225,20 +225,18 @@ class Assembly:
         """Open both ends to be compared. Raises Fatal when one cannot be read back."""
         from cdcsync.verify import Ends  # noqa: PLC0415  one command alone needs it
 
+        config, scan_source, scan_sink = self.config, self.source.scanner, self.sink.scanner
+        if scan_source is None or scan_sink is None:
+            system = config.source.system if scan_source is None else config.sink.system
+            msg = f"rows in {system} cannot be read back to compare"
+            raise Fatal(msg, hint="verify needs a database at both ends", status=ExitStatus.CONFIG)
         with ExitStack() as opened:
-            scanners: list[Scanner] = []
-            for section, make, context in (
-                (self.config.source, self.source.scanner, self.source_context),
-                (self.config.sink, self.sink.scanner, self.sink_context(facts)),
-            ):
-                if make is None:
-                    msg = f"rows in {section.system} cannot be read back to compare"
-                    raise Fatal(msg, hint="verify needs a database at both ends", status=ExitStatus.CONFIG)
-                scanner = cast("Scanner", make(section.config, context))
-                opened.callback(scanner.close)
-                scanners.append(scanner)
-            stored = None if self.store[1] is self.config.sink.config else self._passed
-            yield Ends(*scanners, self.mapping, stored, patience_s)
+            source = scan_source(config.source.config, self.source_context)
+            opened.callback(source.close)
+            sink = scan_sink(config.sink.config, self.sink_context(facts))
+            opened.callback(sink.close)
+            stored = None if self.store[1] is config.sink.config else self._passed
+            yield Ends(source, sink, self.mapping, stored, patience_s)
 
     def _passed(self) -> str | None:
         """Return the stored position, from the running pipeline when there is one."""

@@ -76,4 +76,4 @@ def _human(stream: TextIO) -> Processor:
 
 def _dumps(event: EventDict, **_options: Any) -> str:
     first = {name: event.pop(name) for name in ("time", "level", "event") if name in event}
-    return orjson.dumps(first | event, default=str).decode()
+    return orjson.dumps({**first, **event}, default=str).decode()

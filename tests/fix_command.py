@@ -86,7 +86,7 @@ class Command:
         return subprocess.run(
             self._line(words),
             cwd=self.folder,
-            env=self.environ | (environ or {}),
+            env={**self.environ, **(environ or {})},
             capture_output=True,
             text=True,
             timeout=60,
@@ -98,7 +98,7 @@ class Command:
         process = subprocess.Popen(
             self._line(words),
             cwd=self.folder,
-            env=self.environ | (environ or {}),
+            env={**self.environ, **(environ or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

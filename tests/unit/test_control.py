@@ -93,7 +93,7 @@ def test_the_socket_is_gone_afterwards_and_asking_says_that_nothing_runs(tmp_pat
 
 
 def test_a_path_too_long_for_a_socket_names_the_setting(tmp_path: Path) -> None:
-    with pytest.raises(Fatal, match="control: {socket") as raised:
+    with pytest.raises(Fatal, match=r"control: \{socket") as raised:
         Control(tmp_path / ("x" * 120), {})
 
     assert raised.value.status is ExitStatus.CONFIG
