@@ -156,6 +156,24 @@ def ensure(connection: Connection, config: PostgresSource, context: SourceContex
     return covering(connection, names, tables, config)
 
 
+def shown(connection: Connection, config: PostgresSource, context: SourceContext) -> list[Published]:
+    """Return the mapping's tables as the log will show them, changing nothing.
+
+    By the publication where it is there and covers them, else as `ensure` would publish them.
+    """
+    tables = select(Catalogue(connection), context.selection, config.partitions)
+    version = connection.info.server_version
+    main = config.publication_of(context.pipeline)
+    existing = describe(connection, (main, main + INSERTS))
+    members = _members(connection, list(existing))
+    published = []
+    for table, wanted in tables:
+        found = [member for member in members if member[1:3] == (table.schema, table.name)]
+        everything = ("", "", "", [column.name for column in table.columns], None)
+        published.append(_published(table, wanted, found or [everything], version))
+    return published
+
+
 def describe(connection: Connection, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return what pg_publication says of those that exist: what they publish, and whether cdcsync made them."""
     rows = _rows(

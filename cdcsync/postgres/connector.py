@@ -1,0 +1,105 @@
+"""The entry point of the postgres system."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from cdcsync.connectors import Connector, SinkSpec, SourceSpec, StoreSpec
+from cdcsync.errors import ExitStatus, Fatal
+from cdcsync.ports import Guarantee
+from cdcsync.postgres import slot as slots
+from cdcsync.postgres.catalogue import Catalogue
+from cdcsync.postgres.check import check
+from cdcsync.postgres.config import PostgresSink, PostgresSource, PostgresStore, from_url
+from cdcsync.postgres.connection import connect
+from cdcsync.postgres.drop import drop
+from cdcsync.postgres.identity import identify, identify_plainly
+from cdcsync.postgres.position import PostgresPosition, parse_lsn
+from cdcsync.postgres.publication import shown
+from cdcsync.postgres.scan import sink_scanner, source_scanner
+from cdcsync.postgres.sink import PostgresSink as Target
+from cdcsync.postgres.sink import identity, sink_check
+from cdcsync.postgres.source import PostgresWal
+from cdcsync.postgres.store import PostgresStore as Store
+from cdcsync.postgres.store import clear, put
+
+if TYPE_CHECKING:
+    from cdcsync.change import Table
+    from cdcsync.ports import Sink, SinkContext, Source, SourceContext
+
+
+def _source(config: PostgresSource, context: SourceContext) -> Source:
+    return PostgresWal(config, context)
+
+
+def _tail(config: PostgresSource, context: SourceContext) -> Source:
+    return PostgresWal(config, context, tail=True)
+
+
+def _identity(config: PostgresSource, context: SourceContext) -> str:
+    with connect(config, application_name=f"cdcsync {context.pipeline}") as connection:
+        return identify_plainly(connection)
+
+
+def _tables(config: PostgresSource, context: SourceContext) -> list[Table]:
+    with connect(config, application_name=f"cdcsync {context.pipeline}") as connection:
+        published = shown(connection, config, context)
+        types = Catalogue(connection).types({column.type for each in published for column in each.columns})
+        return [each.table(types) for each in published]
+
+
+def _stored(config: PostgresSource, context: SourceContext, word: str) -> str:
+    """Turn an LSN into a position, when the slot still holds it and the server has written it."""
+    if not re.fullmatch(r"[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}", word):
+        msg = f"not a position in PostgreSQL's log: {word!r}"
+        raise Fatal(msg, hint="write an LSN as 16/B374D848", status=ExitStatus.CONFIG)
+    lsn, name = parse_lsn(word), config.slot_of(context.pipeline)
+    application = f"cdcsync {context.pipeline}"
+    with connect(config, application_name=application, replication=True) as replication:
+        now = identify(replication)
+    with connect(config, application_name=application) as connection:
+        slot = slots.find(connection, name)
+    if slot is not None:
+        slots.check_form(slot, config.database)
+    slots.check_position(slot, name, lsn)
+    if lsn > now.flush_lsn:
+        msg = f"position {word} lies in the future: the server has not written it yet"
+        raise Fatal(msg, hint="see where it is with SELECT pg_current_wal_flush_lsn()", status=ExitStatus.CONFIG)
+    return PostgresPosition(0, now.system, now.timeline, lsn, name).encode()
+
+
+def _sink(config: PostgresSink, context: SinkContext) -> Sink:
+    return Target(config, context)
+
+
+def _store(config: PostgresStore | PostgresSink, context: SinkContext) -> Store:
+    return Store(config, context)
+
+
+CONNECTOR = Connector(
+    name="postgres",
+    schemes=("postgres", "postgresql"),
+    from_url=from_url,
+    source=SourceSpec(
+        config=PostgresSource,
+        make=_source,
+        decode=PostgresPosition.decode,
+        identity=_identity,
+        tables=_tables,
+        check=check,
+        drop=drop,
+        tail=_tail,
+        scanner=source_scanner,
+        stored=_stored,
+    ),
+    sink=SinkSpec(
+        config=PostgresSink,
+        make=_sink,
+        guarantee=lambda _config: Guarantee.EXACTLY_ONCE,
+        identity=identity,
+        check=sink_check,
+        scanner=sink_scanner,
+    ),
+    store=StoreSpec(config=PostgresStore, make=_store, clear=clear, put=put),
+)
