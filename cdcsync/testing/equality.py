@@ -35,10 +35,11 @@ def postgres_rows(url: str, table: str, columns: Sequence[str], *, schema: str =
     with psycopg.connect(url, options=_SETTINGS, autocommit=True) as connection:
         connection.execute("SET bytea_output = hex")
         kinds = [kind for (kind,) in connection.execute(_KINDS, [schema, table, list(columns)])]
-        return Counter(
-            tuple(_plain(kind, cell) for kind, cell in zip(kinds, row, strict=True))
-            for row in connection.cursor(name="rows", withhold=True).execute(query)
-        )
+        with connection.cursor(name="rows", withhold=True) as cursor:
+            return Counter(
+                tuple(_plain(kind, cell) for kind, cell in zip(kinds, row, strict=True))
+                for row in cursor.execute(query)
+            )
 
 
 def sqlite_rows(path: Path | str, table: str, columns: Sequence[str], kinds: Sequence[str]) -> Rows:
@@ -107,7 +108,7 @@ def _text(kind: str, cell: Any) -> str | None:
     if kind == "boolean":
         return "true" if cell else "false"
     if kind == "bytea":
-        return "\\x" + cell.hex()
+        return f"\\x{cell.hex()}"
     text: str = cell.decode() if isinstance(cell, bytes) else str(cell)
     return text
 

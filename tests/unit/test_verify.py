@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cdcsync.change import Column, Row, Table, key_of
 from cdcsync.connectors import Scanner
@@ -11,6 +11,9 @@ from cdcsync.mapping.model import TableMapping
 from cdcsync.mapping.transform import Mapping
 from cdcsync.types import Kind, Type
 from cdcsync.verify import Ends, Result, differing, verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
 
 _INTEGER = Type(Kind.INTEGER, bits=32)
 _TEXT = Type(Kind.TEXT)
