@@ -99,12 +99,12 @@ def _did_you_mean(value: Any, at: KeyPath, expected: str) -> str:
 
 
 def _rooted(kind: type[BaseModel], value: Any, path: KeyPath, folder: Path) -> Any:
-    """Return the data with every relative path of a `Path` field put under the file's folder."""
+    """Return the data with every relative path of a `Path` field put under the file's folder; "-" is no path."""
     if isinstance(value, dict):
         return {key: _rooted(kind, item, (*path, key), folder) for key, item in value.items()}
     if isinstance(value, list):
         return [_rooted(kind, item, (*path, at), folder) for at, item in enumerate(value)]
-    info = _field_at(kind, path) if isinstance(value, str) and value else None
+    info = _field_at(kind, path) if isinstance(value, str) and value not in ("", "-") else None
     if info is None or not _mentions(info.annotation, (Path,)):
         return value
     return str(folder / Path(value).expanduser())

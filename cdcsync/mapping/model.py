@@ -45,7 +45,7 @@ class TableMapping(BaseModel):
     rename: dict[str, str] = Field(default_factory=dict)
     """Source column to target column."""
     key: Literal["none"] | tuple[str, ...] | None = None
-    """tuple[str, ...] that are unique and not null at the source; absent: its primary key; `none`: rows are only appended,
+    """Columns that are unique and not null at the source; absent: its primary key; `none`: rows are only appended,
     each once, and an update or delete at the source stops the pipeline."""
     delete: Literal["hard", "ignore"] | SoftDelete = "hard"
     """`hard`, `ignore`, or `soft: column`."""
