@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cdcsync.testing.conformance.samples import HISTORY, ORDERS, insert, update
+from cdcsync.testing.conformance.sinks import ExactlyOnceSuite, Target
 from cdcsync.testing.conformance.sources import SourceSuite
-from cdcsync.testing.memory import MemorySource
+from cdcsync.testing.conformance.stores import StoreSuite
+from cdcsync.testing.memory import MemoryDatabase, MemorySink, MemorySource, MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
-    from cdcsync.ports import Source
+    from cdcsync.change import Row, Table
+    from cdcsync.ports import PositionStore, Sink, Source
 
 
 class TestMemorySource(SourceSuite):
@@ -29,3 +33,26 @@ class TestMemorySource(SourceSuite):
             [update(ORDERS, 1, 1, "b", None)],
         ]
         return lambda: MemorySource(log, part_max=3)
+
+
+class TestMemorySink(ExactlyOnceSuite):
+    @pytest.fixture
+    def target(self) -> Target:
+        database = MemoryDatabase()
+
+        def make(_state: Path, _tables: Sequence[Table]) -> tuple[Sink, PositionStore]:
+            sink = MemorySink(database)
+            return sink, sink.positions()
+
+        def rows(table: Table) -> list[Row]:
+            name = table.qualified
+            return [*database.rows.get(name, {}).values(), *database.appended.get(name, [])]
+
+        return Target(make, rows)
+
+
+class TestMemoryStore(StoreSuite):
+    @pytest.fixture
+    def store(self) -> Callable[[Path], PositionStore]:
+        database = MemoryDatabase()
+        return lambda _state: MemoryStore(database)

@@ -170,7 +170,10 @@ def test_rows_that_change_places_through_a_deferred_key_are_told_apart_by_their_
 
     effects = only(items)
 
-    assert [(step.old, step.new, step.effect.row) for step in effects.steps] == [(1, 2, (2, 10, 10)), (2, 1, (1, 20, 20))]
+    assert [(step.old, step.new, step.effect.row) for step in effects.steps] == [
+        (1, 2, (2, 10, 10)),
+        (2, 1, (1, 20, 20)),
+    ]
 
 
 def test_an_incomplete_update_of_a_deleted_row_is_rejected() -> None:

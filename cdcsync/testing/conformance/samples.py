@@ -21,7 +21,9 @@ ORDERS: Final = Table(
 )
 HISTORY: Final = Table("", "history", (Column("at", INTEGER), Column("what", TEXT)))
 """Without a key."""
-ODD: Final = Table("", "odd\"; DROP TABLE x; --'", (Column('a"b', INTEGER, nullable=False), Column("'; DROP", TEXT)), ('a"b',))
+ODD: Final = Table(
+    "", "odd\"; DROP TABLE x; --'", (Column('a"b', INTEGER, nullable=False), Column("'; DROP", TEXT)), ('a"b',)
+)
 
 KINDS: Final[tuple[tuple[Type, tuple[Any, ...]], ...]] = (
     (Type(Kind.BOOLEAN), (True, False)),

@@ -23,7 +23,6 @@ from cdcsync.testing.conformance.samples import (
     truncate,
     update,
 )
-from cdcsync.types import Type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     from cdcsync.change import Row
     from cdcsync.ports import PositionStore, Sink
+    from cdcsync.types import Type
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,10 @@ def text_of(rows: list[Row]) -> list[str]:
     return sorted(map(repr, rows))
 
 
+LAST = 2
+"""The last part of the transaction in parts."""
+
+
 class SinkSuite:
     """Subclass it, and give `target`: a fixture that returns a `Target` over an empty database."""
 
@@ -91,7 +95,9 @@ class SinkSuite:
 
     def test_a_batch_written_twice_equals_once(self, target: Target, tmp_path: Path) -> None:
         """In one process, and by the next one."""
-        again = batch(0, insert(ORDERS, 1, "a", None), update(ORDERS, 1, 2, "b", UNCHANGED), insert(ORDERS, 1, "c", "x"))
+        again = batch(
+            0, insert(ORDERS, 1, "a", None), update(ORDERS, 1, 2, "b", UNCHANGED), insert(ORDERS, 1, "c", "x")
+        )
 
         self.run(target, tmp_path, [ORDERS], again, again)
         self.run(target, tmp_path, [ORDERS], again)
@@ -151,7 +157,11 @@ class SinkSuite:
     def test_an_incomplete_row_that_nothing_completes_is_rejected(self, target: Target, tmp_path: Path) -> None:
         """All such rows are named, and nothing of the batch is written."""
         sink, store = opened(target, tmp_path, ORDERS)
-        lost = [update(ORDERS, 7, 7, "b", UNCHANGED), insert(ORDERS, 1, "a", None), update(ORDERS, 8, 8, UNCHANGED, "c")]
+        lost = [
+            update(ORDERS, 7, 7, "b", UNCHANGED),
+            insert(ORDERS, 1, "a", None),
+            update(ORDERS, 8, 8, UNCHANGED, "c"),
+        ]
 
         with pytest.raises(Rejected) as caught:
             sink.write(batch(0, *lost))
@@ -183,7 +193,10 @@ class SinkSuite:
 
     def test_a_copy_begun_again_clears_what_the_first_left(self, target: Target, tmp_path: Path) -> None:
         """And takes the rows anew."""
-        first = [batch(0, CopyStart(ORDERS, again=False)), batch(1, read(ORDERS, 1, "a", None), read(ORDERS, 2, "a", None))]
+        first = [
+            batch(0, CopyStart(ORDERS, again=False)),
+            batch(1, read(ORDERS, 1, "a", None), read(ORDERS, 2, "a", None)),
+        ]
         second = [batch(2, CopyStart(ORDERS, again=True)), batch(3, read(ORDERS, 2, "b", None))]
 
         self.run(target, tmp_path, [ORDERS], *first)
@@ -252,7 +265,7 @@ class ExactlyOnceSuite(SinkSuite):
 
     def test_a_transaction_in_parts_is_seen_when_it_is_complete(self, target: Target, tmp_path: Path) -> None:
         """Neither `write` of a part nor `flush` shows it early; a close undoes it."""
-        parts = [batch(0, insert(ORDERS, at, "a", None), part=at, last=at == 2) for at in range(3)]
+        parts = [batch(0, insert(ORDERS, at, "a", None), part=at, last=at == LAST) for at in range(LAST + 1)]
         sink, store = opened(target, tmp_path, ORDERS)
         assert sink.write(parts[0]) is None
         assert sink.flush() is None
@@ -263,7 +276,7 @@ class ExactlyOnceSuite(SinkSuite):
         assert store.load() is None
         assert [sink.write(each) for each in parts] == [None, None, parts[2].position]
         closed(sink, store)
-        assert len(target.rows(ORDERS)) == 3  # noqa: PLR2004  the three parts
+        assert len(target.rows(ORDERS)) == len(parts)
 
     def test_a_transaction_in_parts_begun_again_is_not_doubled(self, target: Target, tmp_path: Path) -> None:
         """The source was away in the middle of it; the sink was not closed."""

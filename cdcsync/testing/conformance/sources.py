@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import TYPE_CHECKING
 
@@ -70,7 +71,7 @@ class SourceSuite:
         """And not what lies after."""
         places = [batch.position for batch in read_all(source(), None, changes)]
 
-        for earlier, later in zip(places, places[1:], strict=False):
+        for earlier, later in itertools.pairwise(places):
             assert later.covers(earlier)
             assert not earlier.covers(later)
 
