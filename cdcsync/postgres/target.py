@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from cdcsync.errors import ExitStatus, Fatal
 from cdcsync.postgres.types import declare, is_built_in_name
@@ -12,7 +12,7 @@ from cdcsync.sql import ColumnThere, TableThere, create_table, misfits, quote
 from cdcsync.types import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cdcsync.change import Table
     from cdcsync.postgres.connection import Connection
@@ -203,7 +203,7 @@ def _bit(wanted: Type, bare: str, numbers: Sequence[int], declared: str) -> str 
     return f"{declared} cannot hold {declare(wanted)}"
 
 
-def _one_of(*names: str) -> Any:  # noqa: ANN401  a checker as `_CHECKS` holds them
+def _one_of(*names: str) -> Callable[[Type, str, Sequence[int], str], str | None]:
     return partial(_named, names)
 
 
@@ -223,7 +223,7 @@ def _any(wanted: Type, bare: str, _numbers: Sequence[int], declared: str) -> str
     return None
 
 
-_CHECKS: Final = {
+_CHECKS: Final[dict[Kind, Callable[[Type, str, Sequence[int], str], str | None]]] = {
     Kind.BOOLEAN: _one_of("boolean"),
     Kind.INTEGER: _integer,
     Kind.FLOAT: _float,

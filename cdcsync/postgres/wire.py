@@ -43,10 +43,10 @@ class Request:
 class Failed(Exception):  # noqa: N818  carries the server's error to the writer, which judges it
     """A request failed; those after it in its round trip did not run."""
 
-    def __init__(self, index: int, error: psycopg.Error) -> None:
-        super().__init__(index, error)
-        self.index = index
-        """Of the request in its round trip."""
+    def __init__(self, request: Request | None, error: psycopg.Error) -> None:
+        super().__init__(request, error)
+        self.request = request
+        """Which it was; None for a COPY."""
         self.error = error
 
 
@@ -58,11 +58,15 @@ class Wire:
         self._libpq: PGconn = connection.pgconn
         self._silence_max_s = silence_max_s
         self._prepared: dict[Statement, bytes] = {}
+        self._names = 0
+        self.rounds = 0
+        """Round trips begun."""
 
     def run(self, requests: Sequence[Request]) -> list[int]:
         """Execute all in one round trip; return the rows that each touched. Raises Failed, Transient."""
         libpq = self._libpq
         libpq.nonblocking = 1
+        self.rounds += 1
         try:
             libpq.enter_pipeline_mode()
             return self._piped(requests)
@@ -75,34 +79,31 @@ class Wire:
 
     def _piped(self, requests: Sequence[Request]) -> list[int]:
         libpq = self._libpq
-        asked: list[tuple[int, Statement | None, bytes]] = []
-        """(index of the request, the statement when it is being prepared, its name)"""
+        asked: list[tuple[int, Statement | None]] = []
+        """(index of the request, the statement when it is being prepared)"""
         for index, request in enumerate(requests):
             name = self._prepared.get(request.statement)
             if name is None:
-                name = b"cdcsync%d" % (len(self._prepared) + 1)
+                self._names += 1
+                name = b"cdcsync%d" % self._names
                 self._prepared[request.statement] = name
                 libpq.send_prepare(name, request.statement.sql)
-                asked.append((index, request.statement, name))
+                asked.append((index, request.statement))
             libpq.send_query_prepared(name, request.values or None)
-            asked.append((index, None, name))
+            asked.append((index, None))
             if index % _BURST == _BURST - 1:
                 libpq.flush()
                 libpq.consume_input()
         libpq.pipeline_sync()
         touched = [0] * len(requests)
         failed: Failed | None = None
-        for index, preparing, _ in asked:
+        for index, preparing in asked:
             result = self._answer()
             if result.status in _FAILED and failed is None:
-                failed = Failed(index, psycopg.errors.error_from_result(result))
+                failed = Failed(requests[index], psycopg.errors.error_from_result(result))
             elif preparing is None and failed is None:
                 touched[index] = result.command_tuples or 0
-            if (
-                preparing is not None
-                and result.status is not ExecStatus.COMMAND_OK
-                and result.status != ExecStatus.COMMAND_OK
-            ):
+            if preparing is not None and result.status != ExecStatus.COMMAND_OK:
                 del self._prepared[preparing]
         self._until_synced()
         if failed is not None:
@@ -110,25 +111,35 @@ class Wire:
         return touched
 
     def copy(self, sql: bytes, blocks: Iterable[bytes]) -> None:
-        """Run one COPY FROM STDIN. Raises Failed with index 0, Transient."""
+        """Run one COPY FROM STDIN. Raises Failed, Transient."""
         libpq = self._libpq
         libpq.nonblocking = 1
         try:
             libpq.send_query(sql)
             result = self._answer(drain=False)
             if result.status == ExecStatus.COPY_IN:
-                for block in blocks:
-                    libpq.put_copy_data(block)
-                    self._flushed()
-                libpq.put_copy_end()
-                result = self._answer()
+                result = self._fed(blocks)
         except psycopg.OperationalError as error:
             raise self._gone(error) from error
         finally:
             if libpq.status == 0:
                 libpq.nonblocking = 0
         if result.status in _FAILED:
-            raise Failed(0, psycopg.errors.error_from_result(result))
+            raise Failed(None, psycopg.errors.error_from_result(result))
+
+    def _fed(self, blocks: Iterable[bytes]) -> PGresult:
+        ended = False
+        try:
+            for block in blocks:
+                self._libpq.put_copy_data(block)
+                self._flushed()
+            self._libpq.put_copy_end()
+            ended = True
+        finally:
+            if not ended and self._libpq.status == 0:
+                self._libpq.put_copy_end(b"given up")
+                self._answer()
+        return self._answer()
 
     def _answer(self, *, drain: bool = True) -> PGresult:
         """Return the next request's result, and take the end of its results off the connection."""

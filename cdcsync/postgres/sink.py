@@ -1,0 +1,316 @@
+"""Writes batches into PostgreSQL, exactly once: rows and position are committed together."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import psycopg
+from psycopg import sql
+
+from cdcsync.change import Change, CopyStart, Operation
+from cdcsync.connectors import Finding, Severity
+from cdcsync.errors import End, Fatal, Rejected
+from cdcsync.folding import fold
+from cdcsync.ports import Guarantee
+from cdcsync.postgres.connection import connect
+from cdcsync.postgres.errors import is_about_rows, verdict
+from cdcsync.postgres.foreign_keys import ForeignKeys
+from cdcsync.postgres.identity import identify_plainly
+from cdcsync.postgres.statements import Plan, Unfit
+from cdcsync.postgres.store import PostgresStore
+from cdcsync.postgres.target import Target, refuse_misfits
+from cdcsync.postgres.wire import SILENCE_MAX_S, Failed, Request, Statement, Wire
+from cdcsync.postgres.writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cdcsync.change import Batch, Position, Table, Transaction
+    from cdcsync.folding import Ref
+    from cdcsync.ports import SinkContext
+    from cdcsync.postgres.config import PostgresSink as PostgresSinkConfig
+    from cdcsync.postgres.writer import Part
+
+_BEGIN: Final = Statement(b"BEGIN")
+_COMMIT: Final = Statement(b"COMMIT")
+_ROLLBACK: Final = Statement(b"ROLLBACK")
+_DEFER: Final = Statement(b"SET CONSTRAINTS ALL DEFERRED")
+_PART: Final = Statement(b"SAVEPOINT cdcsync_part")
+_PART_DONE: Final = Statement(b"RELEASE SAVEPOINT cdcsync_part")
+_PART_UNDONE: Final = Statement(b"ROLLBACK TO SAVEPOINT cdcsync_part")
+_SESSION: Final = (
+    "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; "
+    "SET plan_cache_mode = force_generic_plan; SET row_security = off"
+)
+"""Every statement finds a few rows by key: by the index, also where the planner knows nothing yet of the table."""
+
+
+class PostgresSink:
+    """One connection, one transaction per batch; a large transaction stays open until its last part."""
+
+    guarantee = Guarantee.EXACTLY_ONCE
+
+    def __init__(self, config: PostgresSinkConfig, context: SinkContext) -> None:
+        self._config = config
+        self._context = context
+        self._store = PostgresStore(config, context, kept=True)
+        self._alone = False
+        """The position that counts is kept elsewhere; ours tells which transactions are written already."""
+        self._written_version = 0
+        self._durable: Position | None = None
+        self._stored = ""
+        self._plans: dict[Table, Plan] = {}
+        self._within = False
+        """The target transaction is open, inside a large transaction."""
+        self._save = Statement(b"")
+
+    def positions(self) -> PostgresStore:
+        """Return the store that shares connection, lock and fence."""
+        return self._store
+
+    def open(self) -> int:
+        """Connect unless the store has, create or check the targets; return the epoch stored, 0 when none is."""
+        if not self._store.opened:
+            self._store.open("")
+            self._alone = True
+        with self._judged("opening the target"):
+            connection = self._store.connection
+            connection.execute(_SESSION)
+            stored = self._store.load()
+            self._stored = stored.position if stored else ""
+            self._written_version = self._store.version() if self._alone else 0
+            silence_max_s = max(SILENCE_MAX_S, 2 * self._config.statement_timeout.total_seconds())
+            self._wire = Wire(connection, silence_max_s)
+            self._target = Target(connection, self._config.schema_)
+            self._plans.clear()
+            self._within = False
+            self._durable = None
+            self._prepare(self._context.tables)
+            self._foreign_keys = ForeignKeys.read(connection)
+            self._writer = Writer(self._wire, self._plan_of, self._foreign_keys)
+            self._save = self._saving()
+        return stored.epoch if stored else 0
+
+    def write(self, batch: Batch) -> Position | None:
+        """Commit the rows with the position, unless it is a part and not the last."""
+        if not self._within and self._is_covered(batch):
+            return batch.position
+        with self._judged("writing to the target"):
+            folded = fold(self._unwritten(batch))
+            self._prepare([table for transaction in batch.transactions for table in _tables(transaction)])
+            parts = self._writer.plan(folded)
+            last = not batch.transactions or batch.transactions[-1].last
+            closing = self._closing(batch) if last else self._part_end()
+            rounds = self._wire.rounds
+            try:
+                self._writer.write(parts, self._opening(deferred=True), closing)
+            except Failed as failed:
+                self._undo()
+                self._refuse_lost(failed, closing)
+                self._write_carefully(parts, closing)
+            except Unfit:
+                if self._wire.rounds != rounds:
+                    self._undo()
+                self._write_carefully(parts, closing)
+            except Fatal:
+                self._undo()
+                raise
+            self._within = not last
+            return self._reached(batch) if last else None
+
+    def flush(self) -> Position | None:
+        """Nothing waits but an unfinished transaction, which is never committed early."""
+        return None
+
+    def close(self) -> None:
+        """Disconnect; the server undoes what is not committed."""
+        self._within = False
+        self._store.close()
+
+    def _is_covered(self, batch: Batch) -> bool:
+        if self._durable is not None:
+            return self._durable.covers(batch.position)
+        return bool(self._stored) and batch.position.encode() == self._stored
+
+    def _unwritten(self, batch: Batch) -> Batch:
+        """Leave out what was committed here while its position did not reach the store that counts."""
+        if not self._written_version:
+            return batch
+        kept = [each for each in batch.transactions if each.version > self._written_version or _is_copy(each)]
+        empty = [replace(each, items=(), ordinals=()) for each in batch.transactions]
+        if len(kept) == len(batch.transactions):
+            return batch
+        found = [each if each in kept else bare for each, bare in zip(batch.transactions, empty, strict=True)]
+        return replace(batch, transactions=found)
+
+    def _opening(self, *, deferred: bool) -> list[Request]:
+        if self._within:
+            return [Request(_PART)]
+        return [Request(_BEGIN), Request(_DEFER)] if deferred and self._foreign_keys.deferrable else [Request(_BEGIN)]
+
+    def _part_end(self) -> list[Request]:
+        return [Request(_PART_DONE)] if self._within else []
+
+    def _closing(self, batch: Batch) -> list[Request]:
+        encoded = batch.position.encode()
+        self._store.expect(encoded)
+        version = max((each.version for each in batch.transactions if not _is_copy(each)), default=0)
+        pipeline, lane, fence = self._store.place
+        values = [pipeline, lane, str(fence), str(batch.position.epoch), encoded, str(version)]
+        return [Request(self._save, [each.encode() for each in values]), Request(_COMMIT)]
+
+    def _write_carefully(self, parts: Sequence[Part], closing: Sequence[Request]) -> None:
+        """Write row by row where needed. Raises Rejected, having undone this batch alone."""
+        try:
+            reasons: dict[Ref, str] = self._writer.write_carefully(parts, self._opening(deferred=False))
+            if reasons:
+                self._undo()
+                raise Rejected(reasons)
+            self._wire.run(closing)
+        except Failed as failed:
+            self._undo()
+            self._refuse_lost(failed, closing)
+            raise verdict(failed.error, End.SINK, "writing to the target") from failed
+
+    def _refuse_lost(self, failed: Failed, closing: Sequence[Request]) -> None:
+        """Judge an error that is not about rows, or that is the fence's."""
+        if failed.error.sqlstate == "22012" and failed.request is not None and failed.request in closing:
+            raise self._store.lost() from failed
+        if not is_about_rows(failed.error):
+            raise verdict(failed.error, End.SINK, "writing to the target") from failed
+
+    def _undo(self) -> None:
+        """Go back to where this batch began."""
+        if self._within:
+            self._wire.run([Request(_PART_UNDONE), Request(_PART_DONE)])
+        else:
+            self._wire.run([Request(_ROLLBACK)])
+
+    def _reached(self, batch: Batch) -> Position:
+        self._durable = batch.position
+        self._store.reach(batch.position.encode())
+        return batch.position
+
+    def _plan_of(self, table: Table) -> Plan:
+        plan = self._plans.get(table)
+        if plan is None:
+            self._prepare([table])
+            plan = self._plans[table]
+        return plan
+
+    def _prepare(self, tables: Sequence[Table]) -> None:
+        """Plan what is new, creating or checking it at the target. Raises Fatal naming all misfits."""
+        new = [table for table in dict.fromkeys(tables) if table not in self._plans]
+        found: list[tuple[str, Sequence[str]]] = []
+        for table in new:
+            name = self._target.name(table)
+            columns, lines = self._target.prepare(table, create=self._config.create_tables)
+            if lines:
+                found.append((name, lines))
+            else:
+                row = self._store.connection.execute("SELECT to_regclass(%s)::oid::int8", [name]).fetchone()
+                self._plans[table] = Plan(table, name, columns, row[0] if row else 0)
+        refuse_misfits(found)
+        if new and hasattr(self, "_writer"):
+            self._foreign_keys = ForeignKeys.read(self._store.connection)
+            self._writer = Writer(self._wire, self._plan_of, self._foreign_keys)
+
+    def _saving(self) -> Statement:
+        """Return the statement that saves on condition of the fence: no row divides by zero."""
+        query = sql.SQL(
+            "WITH u AS (UPDATE {} SET epoch = $4::int, position = $5::text, version = greatest(version, $6::int8), "
+            "updated_at = now() WHERE pipeline = $1::text AND lane = $2::text AND fence = $3::int8 RETURNING 1) "
+            "SELECT 1 / count(*) FROM u"
+        )
+        return Statement(query.format(self._store.table).as_bytes(self._store.connection))
+
+    @contextmanager
+    def _judged(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            raise verdict(error, End.SINK, doing) from error
+
+
+def _tables(transaction: Transaction) -> list[Table]:
+    return list(
+        {id(item.table): item.table for item in transaction.items if isinstance(item, Change | CopyStart)}.values()
+    )
+
+
+def _is_copy(transaction: Transaction) -> bool:
+    """Return whether it belongs to the first copy: its version does not rise."""
+    items = transaction.items
+    return bool(items) and (
+        isinstance(items[0], CopyStart) or (isinstance(items[0], Change) and items[0].operation is Operation.READ)
+    )
+
+
+def identity(config: PostgresSinkConfig) -> str:
+    """Return `postgres:SYSTEM_IDENTIFIER/DATABASE`, comparable with a source's."""
+    with connect(config, application_name="cdcsync check", end=End.SINK, read_write=True) as connection:
+        return identify_plainly(connection)
+
+
+def sink_check(config: PostgresSinkConfig, context: SinkContext) -> list[Finding]:
+    """Look at the target without changing it: version, grants, tables, foreign keys; each with what mends it."""
+    findings: list[Finding] = []
+    with connect(config, application_name="cdcsync check", end=End.SINK, read_write=True) as connection:
+        version = connection.info.server_version // 10000
+        good = version >= 15  # noqa: PLR2004  the oldest tested
+        findings.append(
+            Finding(Severity.OK if good else Severity.WARNING, "target server", f"PostgreSQL {version}", None)
+        )
+        target = Target(connection, config.schema_)
+        try:
+            for table in context.tables:
+                findings += _check_table(target, table, create=config.create_tables)
+            for key in ForeignKeys.read(connection).circular():
+                findings.append(_circular(key.child_name, key.name))
+            findings += _check_grants(connection, target, context)
+        except psycopg.Error as error:
+            raise verdict(error, End.SINK, "checking the target") from error
+    return findings
+
+
+def _circular(child: str, name: str) -> Finding:
+    remedy = f'ALTER TABLE {child} ALTER CONSTRAINT "{name}" DEFERRABLE'
+    message = f"foreign key {name} is in a circle and not deferrable: no order of writing satisfies it"
+    return Finding(Severity.WARNING, f"target table {child}", message, remedy)
+
+
+def _check_table(target: Target, table: Table, *, create: bool) -> list[Finding]:
+    subject = f"target table {target.name(table)}"
+    columns = target.columns(table)
+    if not columns:
+        severity = Severity.OK if create else Severity.ERROR
+        return [Finding(severity, subject, "is missing", "; ".join(target.statements(table)))]
+    lines = target.misfits(table, columns)
+    if not lines:
+        return [Finding(Severity.OK, subject, "fits")]
+    return [Finding(Severity.ERROR, subject, line.partition(": ALTER")[0], _statement(line)) for line in lines]
+
+
+def _statement(line: str) -> str | None:
+    at = line.find("ALTER TABLE")
+    return line[at:] if at >= 0 else None
+
+
+def _check_grants(
+    connection: psycopg.Connection[tuple[object, ...]], target: Target, context: SinkContext
+) -> list[Finding]:
+    findings: list[Finding] = []
+    for table in context.tables:
+        name = target.name(table)
+        row = connection.execute(
+            "SELECT has_table_privilege(to_regclass(%s), 'SELECT') AND has_table_privilege(to_regclass(%s), 'INSERT') "
+            "AND has_table_privilege(to_regclass(%s), 'UPDATE') AND has_table_privilege(to_regclass(%s), 'DELETE'), "
+            "quote_ident(current_user)",
+            [name] * 4,
+        ).fetchone()
+        if row is not None and row[0] is False:
+            remedy = f"GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON {name} TO {row[1]}"
+            findings.append(Finding(Severity.ERROR, f"target table {name}", "may not be written", remedy))
+    return findings
