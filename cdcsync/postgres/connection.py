@@ -42,7 +42,7 @@ _REFUSALS: Final[Mapping[str, tuple[ExitStatus, str]]] = {
     "pg_hba.conf rejects": (ExitStatus.PERMISSION, "the server's pg_hba.conf rejects this user from this address"),
     "is not permitted to log in": (ExitStatus.PERMISSION, 'ALTER ROLE "{user}" LOGIN'),
     "must be superuser or replication role": (ExitStatus.PERMISSION, 'ALTER ROLE "{user}" REPLICATION'),
-    "permission denied to start wal sender": (ExitStatus.PERMISSION, 'ALTER ROLE "{user}" REPLICATION'),
+    "permission denied to start WAL sender": (ExitStatus.PERMISSION, 'ALTER ROLE "{user}" REPLICATION'),
     "permission denied for database": (
         ExitStatus.PERMISSION,
         'GRANT CONNECT ON DATABASE "{database}" TO "{user}"',
