@@ -12,6 +12,7 @@ from cdcsync.sql import misfits
 from cdcsync.sqlite.config import SqliteConfig, from_url
 from cdcsync.sqlite.errors import translated
 from cdcsync.sqlite.scan import sink_scanner
+from cdcsync.sqlite.scan import sink_scanner
 from cdcsync.sqlite.sink import SqliteSink
 from cdcsync.sqlite.store import SqliteStore, clear, put, table_there
 from cdcsync.sqlite.types import fits
@@ -75,6 +76,7 @@ CONNECTOR = Connector(
         guarantee=_guarantee,
         identity=_identity,
         check=check,
+        scanner=sink_scanner,
         scanner=sink_scanner,
     ),
     store=StoreSpec(config=SqliteConfig, make=_store, clear=clear, put=put),

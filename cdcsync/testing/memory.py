@@ -120,20 +120,22 @@ class MemoryDatabase:
     """Rows of tables without a key."""
     stored: dict[str, Stored] = field(default_factory=dict)
     fences: dict[str, int] = field(default_factory=dict)
-    holders: dict[str, MemoryStore] = field(default_factory=dict)
+    holders: dict[tuple[str, str], MemoryStore] = field(default_factory=dict)
+    """By state directory and lane: a lock is of one machine, the fence of the database."""
 
 
 class MemoryStore:
     """A position store in a MemoryDatabase."""
 
-    def __init__(self, database: MemoryDatabase) -> None:
+    def __init__(self, database: MemoryDatabase, state: str = "") -> None:
         self._database = database
+        self._state = state
         self._lane = ""
         self._fence = 0
 
     def open(self, lane: str) -> None:
         """Take the lock and, once, the fence."""
-        holder = self._database.holders.setdefault(lane, self)
+        holder = self._database.holders.setdefault((self._state, lane), self)
         if holder is not self:
             msg = f"lane {lane!r} is held by another store"
             raise Fatal(msg, hint="stop the other pipeline", status=ExitStatus.OWNERSHIP)
@@ -160,8 +162,8 @@ class MemoryStore:
 
     def close(self) -> None:
         """Release the lock."""
-        if self._database.holders.get(self._lane) is self:
-            del self._database.holders[self._lane]
+        if self._database.holders.get((self._state, self._lane)) is self:
+            del self._database.holders[self._state, self._lane]
 
 
 class MemorySink:
@@ -169,9 +171,9 @@ class MemorySink:
 
     guarantee = Guarantee.EXACTLY_ONCE
 
-    def __init__(self, database: MemoryDatabase) -> None:
+    def __init__(self, database: MemoryDatabase, state: str = "") -> None:
         self.database = database
-        self._store = MemoryStore(database)
+        self._store = MemoryStore(database, state)
         self._open_rows: dict[str, dict[Row, Row]] | None = None
         self._open_appended: dict[str, list[Row]] = {}
 
@@ -189,7 +191,8 @@ class MemorySink:
         stored = self._store.load()
         if stored is not None and stored.position == batch.position.encode():
             return batch.position
-        if self._open_rows is None:
+        if self._open_rows is None or not (batch.transactions and batch.transactions[0].part):
+            self._open_appended = {}
             self._open_rows = {name: dict(rows) for name, rows in self.database.rows.items()}
             self._open_appended = {name: list(rows) for name, rows in self.database.appended.items()}
         undo = {name: dict(rows) for name, rows in self._open_rows.items()}

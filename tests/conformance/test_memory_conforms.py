@@ -40,8 +40,8 @@ class TestMemorySink(ExactlyOnceSuite):
     def target(self) -> Target:
         database = MemoryDatabase()
 
-        def make(_state: Path, _tables: Sequence[Table]) -> tuple[Sink, PositionStore]:
-            sink = MemorySink(database)
+        def make(state: Path, _tables: Sequence[Table]) -> tuple[Sink, PositionStore]:
+            sink = MemorySink(database, str(state))
             return sink, sink.positions()
 
         def rows(table: Table) -> list[Row]:
@@ -55,4 +55,4 @@ class TestMemoryStore(StoreSuite):
     @pytest.fixture
     def store(self) -> Callable[[Path], PositionStore]:
         database = MemoryDatabase()
-        return lambda _state: MemoryStore(database)
+        return lambda state: MemoryStore(database, str(state))
