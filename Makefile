@@ -57,10 +57,10 @@ bench: install .venv-pure/installed  ## Measure side by side with the peers
 	$(BIN)/python -m benchmarks run all
 
 generate: .venv/installed  ## Write the generated pages anew
-	$(BIN)/python -m docs.generate
+	$(BIN)/python docs/generate.py
 
 verify: .venv/installed  ## Fail when a generated page is stale
-	$(BIN)/python -m docs.generate --check
+	$(BIN)/python docs/generate.py --check
 
 clean:  ## Remove what was built; caches outside the checkout stay
 	rm -rf .venv .venv-pure build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

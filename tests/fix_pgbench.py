@@ -154,8 +154,8 @@ class Pipeline:
 
     def await_drained(self, victim: Victim, within_s: float = 120.0) -> None:
         """Return once all that is committed at the source now is saved; one more row makes it come at once."""
-        ((text,),) = self.source.query("SELECT pg_current_wal_insert_lsn()::text")
         self.source.execute("INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (0, 0, 0, 0, now())")
+        ((text,),) = self.source.query("SELECT pg_current_wal_insert_lsn()::text")
         end = parse_lsn(text)
         self.await_saved(victim, lambda position: position.copying is None and position.lsn >= end, within_s)
 
