@@ -77,7 +77,6 @@ CONNECTOR = Connector(
         identity=_identity,
         check=check,
         scanner=sink_scanner,
-        scanner=sink_scanner,
     ),
     store=StoreSpec(config=SqliteConfig, make=_store, clear=clear, put=put),
 )
