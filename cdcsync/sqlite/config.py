@@ -28,7 +28,8 @@ class SqliteConfig(BaseModel):
 
     path: Path = Field(description="the database file; made when it is missing")
     synchronous: Synchronous = Field(
-        default=Synchronous.FULL, description="full: commits survive a power cut; normal: the last ones may be lost as a whole"
+        default=Synchronous.FULL,
+        description="full: commits survive a power cut; normal: the last ones may be lost as a whole",
     )
     busy_timeout_s: float = Field(default=5.0, ge=0, le=3600, description="how long to wait for another writer's lock")
 

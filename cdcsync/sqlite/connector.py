@@ -12,7 +12,6 @@ from cdcsync.sql import misfits
 from cdcsync.sqlite.config import SqliteConfig, from_url
 from cdcsync.sqlite.errors import translated
 from cdcsync.sqlite.scan import sink_scanner
-from cdcsync.sqlite.scan import sink_scanner
 from cdcsync.sqlite.sink import SqliteSink
 from cdcsync.sqlite.store import SqliteStore, clear, put, table_there
 from cdcsync.sqlite.types import fits
