@@ -2,7 +2,7 @@
 
 Every statement takes arrays, one per column, and unnests them: one statement per kind of effect, whatever the number
 of rows, in the same round trip as the position. It was measured against COPY into a temporary table and against one
-statement per row: at least as fast as both from five rows on (docs/decisions/postgres-sink-unnest.md). Columns are encoded column by column,
+statement per row: at least as fast as both from five rows on (docs/decisions/0005-the-postgres-sink-writes-arrays.md). Columns are encoded column by column,
 so that the loops run in C.
 """
 
