@@ -18,14 +18,11 @@ if TYPE_CHECKING:
 
 SECRET_MIN: Final = 8
 """Shorter secrets are taken out only where their place gives them away: they would cut ordinary words."""
+_KEYS: Final = "password|passwd|secret|token|api_key"
 _IN_PLACE: Final = (
     (re.compile(r"(\w://[^\s:/@]*):[^\s@]*@"), r"\1:***@"),
-    (
-        re.compile(
-            r"(?i)\b(password|passwd|secret|token|api_key)(\s*[=:]\s*)('[^']*'|\"[^\"]*\"|[^\s,;&`'\"$*][^\s,;&`]*)"
-        ),
-        r"\1\2***",
-    ),
+    (re.compile(rf"(?i)\b({_KEYS})(\"?\s*=\s*)('[^']*'|\"[^\"]*\"|[^\s,;&`'\"$*]+)"), r"\1\2***"),
+    (re.compile(rf"(?i)\b({_KEYS})(\"?\s*:\s*)('[^']*'|\"[^\"]*\")"), r"\1\2***"),
 )
 _HIDDEN: set[str] = set()
 

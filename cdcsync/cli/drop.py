@@ -28,7 +28,7 @@ def command(pipeline: str, *, yes: bool) -> None:
     assembly = Assembly(loaded)
     cleared = assembly.clear()
     for line in assembly.source.drop(loaded.source.config, assembly.source_context):
-        click.echo(f"removed: {line}")
+        click.echo(line)
     if cleared:
         click.echo("removed: the stored position")
     lock = LockFile.at(loaded.state, loaded.name, "").path

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
+import secrets
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cdcsync.connectors import Connector, SinkSpec, SourceSpec, StoreSpec
-from cdcsync.errors import ExitStatus, Fatal
+from cdcsync.errors import CdcsyncError, ExitStatus, Fatal
 from cdcsync.ports import Guarantee
 from cdcsync.postgres import slot as slots
 from cdcsync.postgres.catalogue import Catalogue
 from cdcsync.postgres.check import check
-from cdcsync.postgres.config import PostgresSink, PostgresSource, PostgresStore, from_url
+from cdcsync.postgres.config import PostgresSink, PostgresSource, PostgresStore, PublicationMode, from_url
 from cdcsync.postgres.connection import connect
-from cdcsync.postgres.drop import drop
+from cdcsync.postgres.drop import drop, drop_publications
 from cdcsync.postgres.identity import identify, identify_plainly
 from cdcsync.postgres.position import PostgresPosition, parse_lsn
 from cdcsync.postgres.publication import shown
@@ -33,8 +37,27 @@ def _source(config: PostgresSource, context: SourceContext) -> Source:
     return PostgresWal(config, context)
 
 
-def _tail(config: PostgresSource, context: SourceContext) -> Source:
-    return PostgresWal(config, context, tail=True)
+class _Tail(PostgresWal):
+    """Reads through a temporary slot, and a publication of its own that goes when it is closed."""
+
+    def __init__(self, config: PostgresSource, context: SourceContext) -> None:
+        name = f"tail_{os.getpid()}_{secrets.token_hex(4)}"
+        publication = config.publication
+        if publication.mode is not PublicationMode.EXISTING:
+            publication = publication.model_copy(update={"name": None})
+        update = {"slot": f"cdcsync_{name}", "publication": publication, "retain": None}
+        self._own = config.model_copy(update=update), replace(context, pipeline=name)
+        super().__init__(*self._own, tail=True)
+
+    def close(self) -> None:
+        """Disconnect and remove the publication; one that cannot be removed is harmless."""
+        opened = self._session is not None
+        super().close()
+        if not opened:
+            return
+        config, context = self._own
+        with suppress(CdcsyncError), connect(config, application_name="cdcsync tail", read_write=True) as connection:
+            drop_publications(connection, config, context)
 
 
 def _identity(config: PostgresSource, context: SourceContext) -> str:
@@ -89,7 +112,7 @@ CONNECTOR = Connector(
         tables=_tables,
         check=check,
         drop=drop,
-        tail=_tail,
+        tail=_Tail,
         scanner=source_scanner,
         stored=_stored,
     ),

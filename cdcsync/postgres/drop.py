@@ -29,16 +29,23 @@ def drop(config: PostgresSource, context: SourceContext) -> list[str]:
     with connect(config, application_name=f"cdcsync drop {context.pipeline}", read_write=True) as connection:
         for name in (config.slot_of(context.pipeline), retain.slot_of(config, context.pipeline)):
             done += _drop_slot(connection, name, config.database)
-        main = config.publication_of(context.pipeline)
-        for name, fields in describe(connection, (main, main + INSERTS)).items():
-            if fields["mark"] != MARK + context.pipeline:
-                done.append(f"publication {name} left: it was not made for this pipeline")
-                continue
-            try:
-                connection.execute(sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(name)))
-            except psycopg.Error as error:
-                raise verdict(error, End.SOURCE, f"dropping publication {name}") from error
-            done.append(f"publication {name} removed")
+        done += drop_publications(connection, config, context)
+    return done
+
+
+def drop_publications(connection: Connection, config: PostgresSource, context: SourceContext) -> list[str]:
+    """Remove the publications that were made for this pipeline; return a line for each. Raises Transient, Fatal."""
+    done: list[str] = []
+    main = config.publication_of(context.pipeline)
+    for name, fields in describe(connection, (main, main + INSERTS)).items():
+        if fields["mark"] != MARK + context.pipeline:
+            done.append(f"publication {name} left: it was not made for this pipeline")
+            continue
+        try:
+            connection.execute(sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(name)))
+        except psycopg.Error as error:
+            raise verdict(error, End.SOURCE, f"dropping publication {name}") from error
+        done.append(f"publication {name} removed")
     return done
 
 
