@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from cdcsync.connectors import Finding, Severity
 from cdcsync.ports import SourceContext, Wanted
+from cdcsync.postgres.catalogue import Catalogue
 from cdcsync.postgres.check import check, circles
-from cdcsync.postgres.config import PostgresSource, from_url
+from cdcsync.postgres.config import Partitions, PostgresSource, from_url
 from cdcsync.postgres.connection import connect
 from cdcsync.postgres.drop import drop
-from cdcsync.postgres.publication import ensure
+from cdcsync.postgres.publication import ensure, select
 from cdcsync.testing.servers import PostgresServer
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def test_every_finding_has_the_statement_that_mends_it(each_database: Database) 
     assert got["user poor"] == 'ALTER ROLE "poor" REPLICATION;'
     for statement in [remedy for subject, remedy in got.items() if subject.startswith(("user", "database"))]:
         each_database.execute(statement)
-    assert 'REPLICA IDENTITY FULL' in got["table public.b"]
+    assert "REPLICA IDENTITY FULL" in got["table public.b"]
     assert got[f"database {each_database.name}"].startswith("GRANT CREATE ON DATABASE")
     each_database.execute("DROP OWNED BY poor; DROP ROLE poor")
 
@@ -78,10 +79,6 @@ def test_two_pipelines_in_a_circle_are_found(database: Database) -> None:
         """INSERT INTO cdcsync_positions VALUES ('other', 'postgres:1/x', '["public.a"]')"""
     )
     with connect(section(database), application_name="test") as connection:
-        from cdcsync.postgres.catalogue import Catalogue
-        from cdcsync.postgres.config import Partitions
-        from cdcsync.postgres.publication import select
-
         tables = [table for table, _ in select(Catalogue(connection), Named("a"), Partitions.ROOT)]
         got = circles(connection, tables, SourceContext("p", Named("a"), Path(), "postgres:1/x"))
         none = circles(connection, tables, SourceContext("p", Named("a"), Path(), "postgres:2/x"))

@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cdcsync.change import Change, Operation, Table
+from cdcsync.change import Change, Column, Operation, Table
 from cdcsync.ports import SourceContext, Wanted
 from cdcsync.postgres import slot as slots
 from cdcsync.postgres.catalogue import Catalogue
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class All:
-    def wants(self, schema: str, name: str) -> Wanted | None:
+    def wants(self, schema: str, _name: str) -> Wanted | None:
         return Wanted.KEYED if schema == "public" else None
 
 
@@ -65,7 +65,21 @@ def test_what_the_slot_saw_is_copied_and_nothing_later(each_database: Database) 
 
 
 def test_every_escape_comes_back_as_it_was(each_database: Database) -> None:
-    texts = ["\\N", "\\", "a\tb", "a\nb", "\r", "\b\f\v", "", "\\.", "\\t", "é\U0001f600", "\\\\n", "NULL", '{"a": "\\n"}']
+    texts = [
+        "\\N",
+        "\\",
+        "a\tb",
+        "a\nb",
+        "\r",
+        "\b\f\v",
+        "",
+        "\\.",
+        "\\t",
+        "é\U0001f600",
+        "\\\\n",
+        "NULL",
+        '{"a": "\\n"}',
+    ]
     each_database.execute("CREATE TABLE a (id int PRIMARY KEY, t text, n text, b bytea)")
     for index, text in enumerate(texts):
         each_database.execute("INSERT INTO a VALUES (%s, %s, NULL, %s)", [index, text, text.encode()])
@@ -135,7 +149,10 @@ def test_memory_holds_a_chunk_and_not_the_table(database: Database) -> None:
         "CREATE TABLE a (id int PRIMARY KEY, t text); INSERT INTO a SELECT g, repeat('x', 500) FROM generate_series(1, 60000) g"
     )
     config = PostgresSource.model_validate(from_url(database.url))
-    with connect(config, application_name="test") as plain, closing(connect(config, application_name="test")) as reading:
+    with (
+        connect(config, application_name="test") as plain,
+        closing(connect(config, application_name="test")) as reading,
+    ):
         publications = ensure(plain, config, SourceContext("p", All(), Path()), fresh=True)
         with plain.transaction():
             row = plain.execute("SELECT pg_export_snapshot()").fetchone()
@@ -158,8 +175,6 @@ def test_a_table_without_columns_has_rows_without_values() -> None:
 
 
 def test_a_lone_backslash_n_is_null_and_an_escaped_one_is_not() -> None:
-    from cdcsync.change import Column
-
     decode = row_decoder(Table("s", "t", (Column("a", Type(Kind.TEXT)), Column("b", Type(Kind.TEXT)))))
 
     assert decode(b"\\N\t\\\\N\n") == (None, "\\N")

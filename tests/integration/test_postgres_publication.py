@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from fix_postgres import drop_database, make_database
 
 from cdcsync.errors import ExitStatus, Fatal
 from cdcsync.ports import SourceContext, Wanted
@@ -132,8 +133,7 @@ def test_an_existing_publication_is_checked_and_its_filter_honoured(each_databas
 
 def test_a_column_list_without_the_key_is_refused(database: Database) -> None:
     database.execute(
-        "CREATE TABLE a (id int PRIMARY KEY, x int);"
-        "CREATE PUBLICATION theirs FOR TABLE a (x) WITH (publish = 'insert')"
+        "CREATE TABLE a (id int PRIMARY KEY, x int);CREATE PUBLICATION theirs FOR TABLE a (x) WITH (publish = 'insert')"
     )
 
     with pytest.raises(Fatal, match="lacks the key: id"):
@@ -180,8 +180,6 @@ def test_generated_columns_are_those_that_the_server_publishes(each_database: Da
 
 
 def test_full_identity_with_a_virtual_column_is_refused(postgres18: Any, request: pytest.FixtureRequest) -> None:
-    from fix_postgres import drop_database, make_database
-
     database = make_database(postgres18)
     request.addfinalizer(lambda: drop_database(database))
     database.execute(

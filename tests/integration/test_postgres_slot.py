@@ -121,17 +121,19 @@ def test_a_slot_that_is_taken_names_its_holder_and_a_killed_reader_is_waited_for
     with closing(attach(database.url, replication=True)) as reading, attach(database.url) as plain:
         slots.create(reading, "taken")
         database.execute("CREATE PUBLICATION p")
-        reading.pgconn.send_query(b"START_REPLICATION SLOT taken LOGICAL 0/0 (proto_version '1', publication_names 'p')")
+        reading.pgconn.send_query(
+            b"START_REPLICATION SLOT taken LOGICAL 0/0 (proto_version '1', publication_names 'p')"
+        )
         reading.pgconn.get_result()
         slot = slots.find(plain, "taken")
 
         assert slot is not None
-        with pytest.raises(Transient, match=f"by process {slot.active_pid} \\(test from 127.0.0.1"):
+        with pytest.raises(Transient, match=rf"by process {slot.active_pid} \(test from 127\.0\.0\.1"):
             claim.judge(slot)
         now[0] = slots.LINGER_S + 1
         with pytest.raises(Fatal) as caught:
             claim.judge(slot)
-        with pytest.raises(Fatal, match="stop the pipeline first|is being read"):
+        with pytest.raises(Fatal, match="is being read"):
             slots.drop(plain, "taken")
 
     assert caught.value.status is ExitStatus.OWNERSHIP
