@@ -45,7 +45,7 @@ def main(folder: Path, seconds: float | None) -> int:
         pipeline.require()
         writer = shop.Writer(server.url("shop"))
         writer.start()
-        view = View(f"PostgreSQL {server.version}, port {server.port}", f"SQLite {stage.target}", str(stage.file))
+        view = View(f"PostgreSQL {server.version} at :{server.port}", f"SQLite {stage.target.name}", str(stage.file))
         eye = _Eye(stage, server, pipeline, writer)
         until = time.monotonic() + seconds if seconds else float("inf")
         _watch(eye, view, console, stopping, until)

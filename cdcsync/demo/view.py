@@ -7,6 +7,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
 from rich import box
 from rich.console import Group
 from rich.panel import Panel
@@ -55,7 +56,7 @@ class View:
 
     def screen(self) -> Panel:
         """Return the whole screen."""
-        parts = (self._ends(), Text(), self._tables(), Text(), self._figures(), Text(), self._foot())
+        parts = (self._ends(), self._tables(), self._figures(), Text(), self._foot())
         return Panel(
             Group(*parts),
             title="[bold]cdcsync demo[/]",
@@ -78,7 +79,7 @@ class View:
 
     def _ends(self) -> Text:
         return Text.assemble(
-            (self.source, "bold cyan"), ("  ── WAL ──▶  ", "dim"), ("cdcsync", "bold"), ("  ── rows + position ──▶  ", "dim"),
+            (self.source, "bold cyan"), (" ── WAL ──▶ ", "dim"), ("cdcsync", "bold"), (" ── rows, position ──▶ ", "dim"),
             (self.target, "bold green"),
         )  # fmt: skip
 
@@ -112,7 +113,7 @@ class View:
         grid.add_row("delivered", f"{self._delivered_per_s():,.0f} changes/s   {self._curve()}")
         grid.add_row("in all", f"{status.get('changes', 0):,} changes, {status.get('transactions', 0):,} transactions")
         grid.add_row("lag", f"{status.get('lag_ms', 0.0):,.1f} ms from commit there to commit here")
-        grid.add_row("position", Text(str(status.get("position", "")), overflow="ellipsis", no_wrap=True))
+        grid.add_row("position", Text(_shown(str(status.get("position", ""))), overflow="ellipsis", no_wrap=True))
         grid.add_row("the shop", Text(self.looks[-1].said, overflow="ellipsis", no_wrap=True))
         return grid
 
@@ -135,6 +136,12 @@ class View:
         steps = [max(0, _delivered(after) - _delivered(before)) for before, after in zip(known, known[1:], strict=False)]
         highest = max(steps, default=0) or 1
         return Text("".join(BARS[step * (len(BARS) - 1) // highest] for step in steps), "green")
+
+
+def _shown(position: str) -> str:
+    """Return a position's parts as words."""
+    parts = orjson.loads(position) if position else {}
+    return "   ".join(f"{name} {value}" for name, value in parts.items() if name not in {"system", "slot"})
 
 
 def _delivered(look: Look) -> int:
