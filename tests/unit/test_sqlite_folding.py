@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from unit.test_folding import T, histories
 
-from cdcsync.folding import fold
+from cdcsync.folding import Group, fold
 from cdcsync.ports import SinkContext
 from cdcsync.sqlite.config import SqliteConfig, Synchronous
 from cdcsync.sqlite.sink import SqliteSink
@@ -34,6 +34,7 @@ def test_a_folded_batch_leaves_the_rows_of_the_source(
 
         if singly:
             for group in fold(batch(1, *items)):
+                assert isinstance(group, Group)
                 assert Writer(sink.positions().connection).write_singly(group, sink._plans) == {}
         else:
             sink.write(batch(1, *items))
