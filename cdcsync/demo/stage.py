@@ -39,6 +39,7 @@ source:
 sink:
   sqlite:
     path: shop.db
+heartbeat: 1s                       # how soon an idle position is stored
 control: {{socket: shop.sock}}
 tables:
   - from: shop.customers
