@@ -13,6 +13,7 @@ from cdcsync.change import Batch, Change, CopyStart, Message, SchemaChange, Tran
 from cdcsync.errors import End, Fatal
 from cdcsync.postgres import identity, publication, slot
 from cdcsync.postgres.catalogue import Catalogue
+from cdcsync.postgres.check import refuse_circles
 from cdcsync.postgres.config import FromLsn
 from cdcsync.postgres.connection import connect
 from cdcsync.postgres.copy import Copy
@@ -150,6 +151,7 @@ class PostgresWal:
         plain = connect(self._config, application_name=name, read_write=several)
         try:
             publications = publication.ensure(plain, self._config, self._context, fresh=fresh or self._tail)
+            refuse_circles(plain, [each.info for each in publications.tables], self._context)
             replication = connect(self._config, application_name=name, replication=True, read_write=several)
         except BaseException:
             plain.close()
