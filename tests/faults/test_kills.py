@@ -104,16 +104,22 @@ def test_a_daemon_killed_under_traffic_loses_nothing_and_repeats_nothing(pipelin
     assert len(around) == LENGTH.kills
     assert all(before and after for before, after in around), f"a kill fell outside the deliveries: {around}"
     assert status == 0
+    assert differences(rows_of_postgres(pipeline.source.url), target.rows) == []
+    _plant_faults(pipeline, target)
+
+
+def _plant_faults(pipeline: Pipeline, target: Target) -> None:
+    """Show that the comparison, and `verify`, see one changed cell; and it a row of the history that came twice."""
     rows = rows_of_postgres(pipeline.source.url)
-    assert differences(rows, target.rows) == []
-    _plant_faults(rows, target)
+    before = pipeline.command("verify", str(pipeline.file), "--patience=1")
+    assert before.returncode == 0, before.stdout + before.stderr
 
-
-def _plant_faults(rows: Callable[[str], Iterator[tuple[Any, ...]]], target: Target) -> None:
-    """Show that the comparison sees one changed cell, and one row of the history that came twice."""
     target.execute("UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid = 4711")
     (cell,) = differences(rows, target.rows)
     assert cell.startswith("pgbench_accounts row 4710:")
+    after = pipeline.command("verify", str(pipeline.file), "--patience=1")
+    assert after.returncode == 1, after.stdout + after.stderr
+    assert "4711" in after.stdout
 
     target.execute(
         "INSERT INTO pgbench_history SELECT * FROM pgbench_history"
