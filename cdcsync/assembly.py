@@ -35,6 +35,8 @@ class Facts:
 
     source: str
     """The source's identity."""
+    sink: str
+    """The sink's."""
     tables: tuple[Table, ...]
     """The source tables that the mapping takes."""
     targets: tuple[Table, ...]
@@ -89,8 +91,12 @@ class Assembly:
 
     @property
     def source_context(self) -> SourceContext:
-        """What the source learns."""
+        """What the source learns before anybody asked the sink who it is."""
         return SourceContext(self.config.name, self.mapping, self.config.state)
+
+    def source_context_of(self, sink: str) -> SourceContext:
+        """What the source learns where the sink's identity is known: it refuses a circle then."""
+        return replace(self.source_context, sink=sink)
 
     def sink_context(self, facts: Facts | None = None) -> SinkContext:
         """What sink and store learn; without facts of the source, no more than whose they are."""
@@ -104,10 +110,15 @@ class Assembly:
         return {**systems, "guarantee": self.guarantee.value}
 
     def facts(self) -> Facts:
-        """Ask the source who it is and which tables it has. Raises Transient and Fatal."""
+        """Ask both ends who they are, and the source which tables it has. Raises Transient and Fatal."""
         section, context = self.config.source.config, self.source_context
         tables = tuple(self.source.tables(section, context))
-        return Facts(self.source.identity(section, context), tables, tuple(self.mapping.tables(tables)))
+        return Facts(
+            source=self.source.identity(section, context),
+            sink=self.sink.identity(self.config.sink.config),
+            tables=tables,
+            targets=tuple(self.mapping.tables(tables)),
+        )
 
     def letters(self) -> DeadLetters:
         """Return the dead letters, opened."""
@@ -137,7 +148,7 @@ class Assembly:
         sink = self.sink.make(self.config.sink.config, context)
         batch = self.config.batch
         return Pipeline(
-            self.source.make(self.config.source.config, self.source_context),
+            self.source.make(self.config.source.config, self.source_context_of(facts.sink)),
             self.mapping,
             sink,
             positions=None if self._keeps(sink) else self.store[0].make(self.store[1], context),
@@ -163,7 +174,7 @@ class Assembly:
 
     def refuse_itself(self, facts: Facts) -> None:
         """Raise Fatal when a table would be written to itself."""
-        if self.sink.identity(self.config.sink.config) != facts.source:
+        if facts.sink != facts.source:
             return
         home = getattr(self.config.sink.config, "schema_", "")
         for table in facts.tables:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from cdcsync.connectors import Finding, Severity
-from cdcsync.errors import Fatal, Transient
+from cdcsync.errors import CdcsyncError, Fatal, Transient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +57,10 @@ def command(pipeline: str, *, offline: bool, as_json: bool) -> None:
 
 def _at_both_ends(assembly: Assembly) -> list[Finding]:
     config = assembly.config
-    source = _asked("source", lambda: assembly.source.check(config.source.config, assembly.source_context))
+    sink = ""
+    with suppress(CdcsyncError):
+        sink = assembly.sink.identity(config.sink.config)
+    source = _asked("source", lambda: assembly.source.check(config.source.config, assembly.source_context_of(sink)))
     facts: list[Facts] = []
 
     def learn() -> list[Finding]:

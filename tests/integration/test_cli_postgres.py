@@ -187,3 +187,18 @@ def test_a_table_without_identity_is_refused_with_the_sql_that_mends_it(command:
     assert "history" in got.stderr
     assert checked.returncode == 1
     assert "ALTER TABLE" in checked.stdout
+
+
+def test_two_daemons_in_a_circle_are_refused(command: Command, database: Database, target: Database) -> None:
+    database.execute(SHOP)
+    there = command.start("run", pipeline(command, database.url, target.url))
+    command.wait(
+        lambda got: got.get("state") == "running" and target.query("SELECT to_regclass('orders')") != [(None,)]
+    )
+    stopped(there)
+    back = f"name: back\nsource: {target.url}\nsink: {database.url}\ntables: [public.orders]\n"
+
+    got = refused(command, "run", command.write(back, "back.yaml"))
+
+    assert got.returncode == 78
+    assert "circle" in got.stderr
