@@ -117,7 +117,7 @@ def postgres_jsonl(rows: int, rounds: int) -> Result:
         proof.take_position(source.password)
         debezium = peers.Debezium(place)
         last: list[dict[str, object]] = []
-        written = traffic.Written(0, 0, 0)
+        written = traffic.Written(0, 0, 0, 0)
         for _ in range(rounds):
             peers.make_slot(source, "recv")
             peers.make_slot(source, "debezium")
@@ -126,12 +126,12 @@ def postgres_jsonl(rows: int, rounds: int) -> Result:
                 peers.pg_recvlogical(source, "recv", written.end_lsn, place / "recv.log")
             )
             for name, each in ours.items():
-                usages.setdefault(name, []).append(each.run_to(written.end_lsn, source.password))
+                usages.setdefault(name, []).append(each.run_to(written.last_lsn, source.password))
             usage, last = debezium.run(source, "debezium", rows)
             usages.setdefault("Debezium Engine", []).append(usage)
             peers.drop_slot(source, "recv")
             peers.drop_slot(source, "debezium")
-        proof.run_to(written.end_lsn, source.password)
+        proof.run_to(written.last_lsn, source.password)
         want = traffic.last_rows(source)
         _prove([_textual(line["after"]) for line in _tail(place / "proof.jsonl")], want)
         if [int(str(row["id"])) for row in last] != [int(str(row[0])) for row in want]:
@@ -174,12 +174,12 @@ def _against_subscription(name: str, rows: int, rounds: int, rows_per_transactio
         for number in range(rounds):
             written = traffic.write(source, rows, rows_per_transaction)
 
-            def natively(end_lsn: int = written.end_lsn) -> None:
-                seconds = subscription.run_to(end_lsn)
+            def natively(last_id: int = written.last_id) -> None:
+                seconds = subscription.run_to(last_id)
                 usages.setdefault("subscription", []).append(Usage(seconds, 0.0, 0.0))
 
-            def by_us(end_lsn: int = written.end_lsn) -> None:
-                usages.setdefault("cdcsync", []).append(ours.run_to(end_lsn, source.password))
+            def by_us(last_lsn: int = written.last_lsn) -> None:
+                usages.setdefault("cdcsync", []).append(ours.run_to(last_lsn, source.password))
 
             for turn in (natively, by_us) if number % 2 == 0 else (by_us, natively):
                 turn()
@@ -273,7 +273,7 @@ def postgres_large_transaction(rows: int, rounds: int) -> Result:
         for _ in range(rounds):
             written = traffic.write(source, rows, rows)
             for name, each in ours.items():
-                usages.setdefault(name, []).append(each.run_to(written.end_lsn, source.password))
+                usages.setdefault(name, []).append(each.run_to(written.last_lsn, source.password))
         _prove(traffic.last_rows(target), traffic.last_rows(source))
     result.figures = _figures(usages, rows)
     result.proved = f"last {traffic.PROVED} rows at the target, all columns"
@@ -302,7 +302,7 @@ def _first_change_s(ours: Ours, source: PostgresServer) -> float:
     log = ours.folder / "first.log"
     contender.wait_for(lambda: b'"after":{' in log.read_bytes())
     seconds = (time.monotonic_ns() - contender.started_ns) / 1e9
-    contender.wait_for(lambda: ours.reached(written.end_lsn) is not None)
+    contender.wait_for(lambda: ours.reached(written.last_lsn) is not None)
     contender.finish()
     return seconds
 

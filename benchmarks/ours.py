@@ -78,7 +78,7 @@ class Ours:
         if step is None or not step.position:
             return None
         position: Any = connectors.load("postgres").source.decode(step.position)  # type: ignore[union-attr]
-        return step.at_ns if position.lsn >= lsn else None
+        return step.at_ns if position.lsn > lsn else None
 
     def take_position(self, password: str) -> None:
         """Run until a first position is saved, then stop: what is written next is this contender's input."""

@@ -32,7 +32,10 @@ class Written:
 
     rows: int
     last_id: int
+    last_lsn: int
+    """Before the last transaction's commit: a reader whose position is past it has all rows."""
     end_lsn: int
+    """After an empty transaction: the log's end."""
 
 
 def prepare(server: PostgresServer) -> None:
@@ -48,15 +51,18 @@ def write(server: PostgresServer, rows: int, rows_per_transaction: int) -> Writt
         connection.execute("set synchronous_commit = off")
         first = _scalar(connection, "select coalesce(max(id), 0) + 1 from bench")
         last = first + rows - 1
+        low_of_last = last - (last - first) % rows_per_transaction
         if rows_per_transaction == 1:
-            _write_singly(connection, first, last)
+            _write_singly(connection, first, last - 1)
         else:
-            for low in range(first, last + 1, rows_per_transaction):
-                connection.execute(ROWS.format(first=low, last=min(low + rows_per_transaction - 1, last)))
+            for low in range(first, low_of_last, rows_per_transaction):
+                connection.execute(ROWS.format(first=low, last=low + rows_per_transaction - 1))
+        before = _scalar(connection, "select pg_current_wal_insert_lsn() - '0/0'")
+        connection.execute(ROWS.format(first=low_of_last, last=last))
         connection.execute("set synchronous_commit = on")
         connection.execute("select txid_current()")
         end = _scalar(connection, "select pg_current_wal_insert_lsn() - '0/0'")
-    return Written(rows, last, int(end))
+    return Written(rows, last, before, end)
 
 
 def _write_singly(connection: psycopg.Connection, first: int, last: int) -> None:
