@@ -198,6 +198,7 @@ def _sink(target: PostgresServer) -> dict[str, Any]:
             "user": target.user,
             "password": "${env:BENCH_PASSWORD}",
             "database": "postgres",
+            "tls": {"mode": "disable"},
         }
     }
 

@@ -42,6 +42,7 @@ class Ours:
                     "user": source.user,
                     "password": "${env:BENCH_PASSWORD}",
                     "database": "postgres",
+                    "tls": {"mode": "disable"},
                     "start": "now",
                 }
             },

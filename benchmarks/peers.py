@@ -1,4 +1,4 @@
-"""The peers: what the server itself can send, PostgreSQL's own subscription, and Debezium Engine."""
+"""The peers: what the server itself can send, PostgreSQL's own subscription, and Debezium Engine; all without TLS."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def pg_recvlogical(server: PostgresServer, slot: str, end_lsn: int, log: Path) -
     """Receive all up to `end_lsn` into /dev/null."""
     end = f"{end_lsn >> 32:X}/{end_lsn & 0xFFFFFFFF:X}"
     contender = Contender(
-        [str(server.bin / "pg_recvlogical"), "-d", server.url(), "-S", slot, "--start", "-f", "/dev/null",
+        [str(server.bin / "pg_recvlogical"), "-d", server.url(sslmode="disable"), "-S", slot, "--start", "-f", "/dev/null",
          "-o", "proto_version=1", "-o", "publication_names=peers", "-E", end, "-F", "0", "-s", "10"],
         log,
     )  # fmt: skip
@@ -44,11 +44,11 @@ class Subscription:
     """PostgreSQL's own subscription from one server to another."""
 
     def __init__(self, source: PostgresServer, target: PostgresServer) -> None:
-        self._source = source
         self._target = target
         make_slot(source, "peer_subscription")
+        url = source.url(sslmode="disable")
         target.execute(
-            f"create subscription peer connection '{source.url()}' publication peers "
+            f"create subscription peer connection '{url}' publication peers "
             "with (connect = false, slot_name = 'peer_subscription', enabled = false, create_slot = false)"
         )
         target.execute("alter subscription peer enable")

@@ -11,6 +11,8 @@ from cdcsync.change import Batch, Transaction
 from cdcsync.errors import ExitStatus, Fatal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cdcsync.change import Item, Position
 
 CHANGES_MAX: Final = 4000
@@ -45,6 +47,8 @@ class Assembler:
         self._raw_at = raw_at
         """Where the part of a raw change begins that is the same when it is read again."""
         self._size_bytes_max = size_bytes_max
+        self.full = False
+        """Whether a batch should be taken before more is read."""
         self._ready: deque[Batch] = deque()
         self._done: list[Transaction] = []
         self._done_changes = 0
@@ -58,8 +62,12 @@ class Assembler:
         self._bytes = 0
         self._raw = 0
         self._skip = 0
+        self._expected = 0
         self._part = 0
         self._last_raw: bytes = b""
+        self._id = ""
+        self._version = self._commit_time_us = 0
+        self._place: Place | None = None
 
     @property
     def within(self) -> bool:
@@ -75,16 +83,6 @@ class Assembler:
     def ready(self) -> bool:
         """Whether `take` gives something."""
         return bool(self._ready) or self._reached is not None
-
-    @property
-    def full(self) -> bool:
-        """Whether a batch should be taken before more is read."""
-        return (
-            bool(self._ready)
-            or self._done_changes >= self._changes_max
-            or self._done_bytes >= self._size_bytes_max
-            or len(self._done) >= self._changes_max
-        )
 
     def resume(self, resume: Resume) -> None:
         """Skip what was delivered of the transaction that comes first."""
@@ -105,22 +103,31 @@ class Assembler:
         self._expected = resume.checksum
         self._part = 1
 
-    def add(self, items: list[Item] | tuple[Item, ...], raw: bytes) -> None:
-        """Add the items of one raw change of the log; cut a part when there are enough."""
+    def add(self, item: Item, raw: bytes) -> None:
+        """Add the one item of a raw change of the log; cut a part when there are enough."""
+        if self._counted(raw):
+            self._items.append(item)
+            self._ordinals.append(self._raw - 1)
+
+    def add_all(self, items: Sequence[Item], raw: bytes) -> None:
+        """Add what one raw change of the log gave: several items, or none that is wanted."""
+        if self._counted(raw):
+            self._items.extend(items)
+            self._ordinals.extend([self._raw - 1] * len(items))
+
+    def _counted(self, raw: bytes) -> bool:
+        """Count a raw change; return whether it was not delivered before."""
         self._raw += 1
         if self._raw <= self._skip:
             if self._raw == self._skip and self._checksum(raw) != self._expected:
                 fault = f"raw change {self._raw} of transaction {self._id} is not the one that was delivered"
                 raise _other(fault)
-            return
+            return False
         if len(self._items) >= self._changes_max or self._bytes >= self._size_bytes_max:
             self._cut()
-        ordinal = self._raw - 1
-        for item in items:
-            self._items.append(item)
-            self._ordinals.append(ordinal)
         self._bytes += len(raw)
         self._last_raw = raw
+        return True
 
     def commit(self, position: Position) -> None:
         """End the transaction; `position` is after it. Raises Fatal when it ends before where to resume."""
@@ -137,18 +144,25 @@ class Assembler:
             self._done_changes += len(self._items)
             self._done_bytes += self._bytes
         self._clear()
+        self._measure()
 
     def alone(self, identity: str, version: int, commit_time_us: int, item: Item, position: Position) -> None:
         """Add one item that belongs to no transaction of the log."""
         self._done.append(Transaction(identity, commit_time_us, position, version, (item,), (0,)))
         self._done_changes += 1
         self._reached = position
+        self._measure()
 
     def take(self) -> Batch | None:
         """Return what is complete: all whole transactions, or one part; None when nothing is."""
-        if self._ready:
-            return self._ready.popleft()
-        return self._gathered()
+        batch = self._ready.popleft() if self._ready else self._gathered()
+        self._measure()
+        return batch
+
+    def _measure(self) -> None:
+        self.full = (
+            bool(self._ready) or self._done_changes >= self._changes_max or self._done_bytes >= self._size_bytes_max
+        )
 
     def _gathered(self) -> Batch | None:
         position, self._reached = self._reached, None
@@ -160,7 +174,8 @@ class Assembler:
         return batch
 
     def _cut(self) -> None:
-        self._put_part(self._place(self._raw - 1, self._checksum(self._last_raw)), last=False)
+        if self._place is not None:
+            self._put_part(self._place(self._raw - 1, self._checksum(self._last_raw)), last=False)
 
     def _put_part(self, position: Position, *, last: bool) -> None:
         """Make a part alone in its batch ready, after all that was complete before it."""
@@ -171,6 +186,7 @@ class Assembler:
         self._ready.append(Batch((part,), position, len(self._items), self._bytes))
         self._part += 1
         self._clear()
+        self._measure()
 
     def _transaction(self, position: Position, *, last: bool) -> Transaction:
         return Transaction(

@@ -27,6 +27,11 @@ BODY: Final = 25
 STATUS_S: Final = 10.0
 """Longest time between two status updates."""
 FLUSH_MAX_S: Final = 10.0
+NAP_S: Final = 0.001
+NAP_BELOW: Final = 100
+"""Fewer messages than this at one wait are worth a nap when more come already."""
+CONSUME_MAX: Final = 8
+"""Reads of the socket at one wait: each takes what the library's buffer has room for, and makes it grow."""
 
 _pack_status: Final = Struct(">cQQQqB").pack
 _unpack_keepalive: Final = Struct(">xQqB").unpack_from
@@ -35,15 +40,20 @@ _unpack_keepalive: Final = Struct(">xQqB").unpack_from
 class Stream:
     """One START_REPLICATION. Raises Transient of the source when the connection is lost or deaf."""
 
-    def __init__(self, connection: Connection, silence_max_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, connection: Connection, silence_max_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._connection = connection
         self._pgconn = connection.pgconn
+        self._get = self._pgconn.get_copy_data
         self._clock = clock
         self._status_s = min(STATUS_S, silence_max_s / 3)
         self._silence_max_s = silence_max_s
         self._flushed = 0
         self._said_at = self._heard_at = clock()
         self._asked_at: float | None = None
+        self._drained = 0
+        """Messages read since the last wait."""
 
     def start(self, slot: str, lsn: int, publications: Sequence[str], *, messages: bool) -> None:
         """Start after `lsn`: what committed before it is not sent."""
@@ -64,10 +74,11 @@ class Stream:
     def read(self) -> bytes | None:
         """Return the next message that is here, None when there is none."""
         try:
-            size, data = self._pgconn.get_copy_data(1)
+            size, data = self._get(1)
         except psycopg.Error as error:
             raise verdict(error, End.SOURCE, "reading the log") from error
         if size > 0:
+            self._drained += 1
             return bytes(data)
         if size == 0:
             return None
@@ -75,12 +86,22 @@ class Stream:
         raise self._refused(result)
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until something can be read; say "alive" when it is time. Returns whether there is something."""
+        """Wait until something can be read; say "alive" when it is time. Returns whether there is something.
+
+        A server that sends without pause sends row by row: a short nap lets rows gather, which costs far fewer
+        system calls and leaves the interpreter to the other thread.
+        """
         self.keep_alive()
-        if not self._wait_readable(min(timeout_s, self._status_s)):
+        drained, self._drained = self._drained, 0
+        if 0 < drained < NAP_BELOW and self._wait_readable(0):
+            time.sleep(NAP_S)
+        elif not self._wait_readable(min(timeout_s, self._status_s)):
             self._check_silence()
             return False
-        self._consume()
+        for _ in range(CONSUME_MAX):
+            self._consume()
+            if not self._wait_readable(0):
+                break
         self._heard_at = self._clock()
         self._asked_at = None
         return True

@@ -240,7 +240,7 @@ class PostgresWal:
                 continue
             item = decode(data, BODY)
             if type(item) is Change and not self._schema_changes:
-                assembler.add((item,), data)
+                assembler.add(item, data)
             else:
                 self._take(item, data)
 
@@ -257,7 +257,7 @@ class PostgresWal:
             self._take_alone(item, data)
         elif data[BODY] in _RAW:
             changes: list[Item] = [item] if isinstance(item, Change | Message) else list(item or ())  # type: ignore[call-overload]
-            self._assembler.add([*self._schema_changes, *changes], data)
+            self._assembler.add_all([*self._schema_changes, *changes], data)
             self._schema_changes = []
 
     def _begin_transaction(self, begin: Begin) -> None:

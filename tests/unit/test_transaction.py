@@ -42,7 +42,7 @@ def feed(assembler: Assembler, index: int, count: int) -> list[Batch]:
             batch = assembler.take()
             assert batch is not None
             batches.append(batch)
-        assembler.add((Change(TABLE, Operation.INSERT, None, (number,)),), b"head" + bytes([number % 256]))
+        assembler.add(Change(TABLE, Operation.INSERT, None, (number,)), b"head" + bytes([number % 256]))
     assembler.commit(At(index + 1))
     return batches
 
@@ -114,7 +114,7 @@ def test_raw_changes_that_nobody_wants_count_too() -> None:
     assembler = Assembler(changes_max=2)
     assembler.begin("x", 0, 0, lambda delivered, checksum: At(0, delivered, checksum))
     for number in range(6):
-        assembler.add((Change(TABLE, Operation.INSERT, None, (number,)),) if number % 2 else (), b"raw")
+        assembler.add_all((Change(TABLE, Operation.INSERT, None, (number,)),) if number % 2 else (), b"raw")
     batch = assembler.take()
     assert batch is not None
     assert list(batch.transactions[0].ordinals) == [1, 3]
