@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import difflib
 import enum
+import sys
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cdcsync.errors import ExitStatus, Fatal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from pydantic import BaseModel
 
@@ -41,6 +43,31 @@ class Finding:
     """The exact SQL or line of configuration that mends it."""
 
 
+class Cut(NamedTuple):
+    """A range of keys, and what a server's hash of its rows is."""
+
+    rows: int
+    digest: str
+    last: Row | None
+    """The last key in the range; None when it goes on to the end of the table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """Ranges of rows hashed at the server, for `verify`: from after one key up to another, None being no bound."""
+
+    form: str
+    """Equal hashes mean equal rows at two ends of one form."""
+    takes: Callable[[Table], bool]
+    """Whether ranges of this table can be asked for; else it is scanned."""
+    cut: Callable[[Table, Row | None, int], Cut]
+    """Hash the range of at most so many rows after a key."""
+    digest: Callable[[Table, Row | None, Row | None], str]
+    """Hash the rows of a range."""
+    rows: Callable[[Table, Row | None, Row | None], list[Row]]
+    """The rows of a range, by key."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scanner:
     """Reads rows beside the stream, in an order that every system shares; for `verify`."""
@@ -53,6 +80,10 @@ class Scanner:
     """Source: what tells whether an encoded position has passed all that `scan` and `read` have seen until now.
     Sink: the encoded position committed with the rows, None when it keeps none."""
     close: Callable[[], None]
+    ranges: Ranges | None = None
+    """Where the server can hash."""
+    by_value: Callable[[Table], Collection[str]] | None = None
+    """Sink: the columns that keep JSON by its value, not by its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +147,12 @@ class Connector:
 
 def names() -> dict[str, EntryPoint]:
     """Return every installed connector's entry point by name; loads none."""
+    return _names(tuple(sys.path))
+
+
+@cache
+def _names(_path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """Look once per path: every installed package's metadata is read."""
     return {point.name: point for point in sorted(entry_points(group=GROUP))}
 
 

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 def command(pipeline: str, table: str | None, patience: float, *, as_json: bool) -> None:
     """Compare every row of source and target through the mapping, while the pipeline runs.
 
-    A row that differs is read again until the pipeline has passed it; only settled differences count.
-    TABLE is a source or a target table. Exit status: 0 equal, 1 not equal.
+    A row that differs is read again until the pipeline has passed it; only settled differences count,
+    and a row that still moves then is called unsettled.
+    TABLE is a source or a target table. Exit status: 0 equal, 1 not equal or not settled.
 
     \b
     cdcsync verify orders
@@ -49,10 +50,26 @@ def _show(found: TableResult) -> None:
     if found.equal:
         click.echo(f"{click.style('equal', fg='green')}      {found.table}: {found.rows} rows")
         return
-    counts = f"{found.missing} missing, {found.extra} extra, {found.different} different"
-    click.echo(f"{click.style('not equal', fg='red')}  {found.table}: {found.rows} rows; {counts}")
+    counts = [
+        f"{number} {word}"
+        for word in ("missing", "extra", "different", "unsettled")
+        if (number := getattr(found, word))
+    ]
+    differs = found.missing or found.extra or found.different
+    verdict = click.style("not equal", fg="red") if differs else click.style("unsettled", fg="yellow")
+    click.echo(f"{verdict}  {found.table}: {found.rows} rows; {', '.join(counts)}")
     for difference in found.differences:
         click.echo(f"           {difference.kind:<9} {_key(difference.key)} {', '.join(difference.columns)}".rstrip())
+    if found.unsettled:
+        click.echo(
+            f"           {found.unsettled} row(s) still moved, or the pipeline was on its way to them, when patience"
+            " ended: whether they differ is open; give more with --patience, or ask in a quieter hour"
+        )
+    if not found.passed:
+        click.echo(
+            "           the stored position did not pass the end of the source's log: is the pipeline running?"
+            " What it has not read yet is among the differences"
+        )
 
 
 def _key(key: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from cdcsync.positions import NAME as POSITIONS
 from cdcsync.postgres.connection import connect
 from cdcsync.postgres.errors import verdict
 from cdcsync.postgres.position import PostgresPosition, parse_lsn
+from cdcsync.postgres.ranges import Hashes
 from cdcsync.postgres.types import decoder, encoder
 from cdcsync.types import Kind
 
@@ -24,11 +25,15 @@ if TYPE_CHECKING:
     from psycopg.abc import Query
 
     from cdcsync.change import Row, Table
+    from cdcsync.connectors import Ranges
     from cdcsync.ports import SinkContext, SourceContext
     from cdcsync.postgres.config import PostgresServerConfig, PostgresSink, PostgresSource
     from cdcsync.postgres.connection import Connection
 
 FETCH_ROWS: Final = 5000
+_JSONB: Final = (
+    "SELECT attname FROM pg_catalog.pg_attribute WHERE attrelid = %s::regclass AND atttypid = 'jsonb'::regtype"
+)
 KEYS_MAX: Final = 500
 """Keys asked for by one statement."""
 
@@ -36,13 +41,15 @@ KEYS_MAX: Final = 500
 def source_scanner(config: PostgresSource, context: SourceContext) -> Scanner:
     """Return the scanner of the source; its `end` tells whether a stored position has passed all seen so far."""
     rows = _Rows(config, f"cdcsync {context.pipeline} verify", End.SOURCE, "public")
-    return Scanner(rows.scan, rows.read, rows.end, rows.close)
+    return Scanner(rows.scan, rows.read, rows.end, rows.close, rows.ranges())
 
 
 def sink_scanner(config: PostgresSink, context: SinkContext) -> Scanner:
     """Return the scanner of the target; its `end` is the position that is committed with its rows."""
     rows = _Rows(config, f"cdcsync {context.pipeline} verify", End.SINK, config.schema_)
-    return Scanner(rows.scan, rows.read, lambda: rows.stored(context.pipeline), rows.close)
+    return Scanner(
+        rows.scan, rows.read, lambda: rows.stored(context.pipeline), rows.close, rows.ranges(), rows.kept_by_value
+    )
 
 
 class _Rows:
@@ -74,8 +81,6 @@ class _Rows:
 
     def read(self, table: Table, keys: Iterable[Row]) -> list[Row]:
         """The rows of these keys, as they are now."""
-        if self._reading is None:
-            self._reading = self._connect()
         encoders = [encoder(table.columns[index].type) for index in table.key_at]
         names = sql.SQL(", ").join([sql.Identifier(name) for name in table.key])
         rows: list[Row] = []
@@ -86,31 +91,41 @@ class _Rows:
                 query = sql.SQL("SELECT {} FROM {} WHERE ({}) IN ({})").format(
                     _columns(table), self._identifier(table), names, listed
                 )
-                rows += _fetch(self._reading, query, table)
+                rows += _fetch(self._read(), query, table)
         return rows
 
     def end(self) -> Callable[[str], bool]:
         """Return what tells whether an encoded position lies past all commits visible until now."""
-        if self._reading is None:
-            self._reading = self._connect()
         with self._judged("reading the end of the log"):
-            row = self._reading.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
+            row = self._read().execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
         assert row is not None  # noqa: S101  a function gives one row
         lsn = parse_lsn(str(row[0]))
         return lambda encoded: _has_passed(PostgresPosition.decode(encoded), lsn)
 
     def stored(self, pipeline: str) -> str | None:
         """Return the position stored in this database."""
-        if self._reading is None:
-            self._reading = self._connect()
         query = sql.SQL("SELECT position FROM {} WHERE pipeline = %s").format(sql.Identifier(self._schema, POSITIONS))
         try:
-            row = self._reading.execute(query, [pipeline]).fetchone()
+            row = self._read().execute(query, [pipeline]).fetchone()
         except psycopg.errors.UndefinedTable:
             return None
         except psycopg.Error as error:
             raise verdict(error, self._end, "reading the stored position") from error
         return None if row is None else row[0]
+
+    def ranges(self) -> Ranges:
+        """Return what hashes ranges at this server."""
+
+        def fetch(table: Table, query: sql.Composed) -> list[Row]:
+            return _fetch(self._read(), query, table)
+
+        return Hashes(self._read, self._identifier, fetch, self._judged).ranges()
+
+    def kept_by_value(self, table: Table) -> list[str]:
+        """Return the names of the jsonb columns."""
+        with self._judged(f"reading {table.qualified}"):
+            found = self._read().execute(_JSONB, [self._identifier(table).as_string()]).fetchall()
+        return [str(name) for (name,) in found]
 
     def close(self) -> None:
         """Disconnect. Never raises; may be called twice."""
@@ -118,6 +133,11 @@ class _Rows:
             if connection is not None:
                 connection.close()
         self._scanning = self._reading = None
+
+    def _read(self) -> Connection:
+        if self._reading is None:
+            self._reading = self._connect()
+        return self._reading
 
     def _connect(self) -> Connection:
         connection = connect(self._config, application_name=self._name, end=self._end)
