@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cdcsync.connectors import Scanner
+    from cdcsync.verify import TableResult
 
 TABLE = Table(
     "public",
@@ -168,3 +169,73 @@ def test_differences_behind_a_position_that_does_not_move_are_said_to_be_unprove
     ends.sink.close()
 
     assert (table.missing, table.passed) == (1, False)
+
+
+def test_ranges_that_hash_alike_at_both_servers_are_not_read(database: Database, tmp_path: Path) -> None:
+    made = make_database(database.server)
+    table = Table(
+        "public",
+        "pairs",
+        (
+            Column("note", Type(Kind.TEXT)),
+            Column("a", Type(Kind.INTEGER, bits=32), nullable=False),
+            Column("b", Type(Kind.INTEGER, bits=64), nullable=False),
+            Column("weight", Type(Kind.FLOAT, bits=64)),
+        ),
+        ("b", "a"),
+    )
+    for end in (database, made):
+        end.execute("CREATE TABLE pairs (note text, a int, b bigint, weight float8, PRIMARY KEY (b, a))")
+        end.execute(
+            "INSERT INTO pairs SELECT nullif('n' || n, 'n7'), n, n % 7 - 3, sqrt(n) FROM generate_series(1, 9001) n"
+        )
+    made.execute("CREATE TABLE cdcsync_positions (pipeline text, position text)")
+    made.execute("INSERT INTO cdcsync_positions VALUES ('orders', %s)", [END.encode()])
+
+    equal = compared_table(database, made, table, tmp_path)
+    made.execute("UPDATE pairs SET note = '' WHERE a = 7")
+    made.execute("DELETE FROM pairs WHERE a = 9001")
+    made.execute("INSERT INTO pairs VALUES ('extra', 1, 2000, 0)")
+    unequal = compared_table(database, made, table, tmp_path)
+    drop_database(made)
+
+    assert (equal.equal, equal.rows, equal.hashed, equal.reread) == (True, 9001, 9001, 0)
+    assert sorted((each.kind, each.key["a"], each.columns) for each in unequal.differences) == [
+        ("different", 7, ("note",)),
+        ("extra", 1, ()),
+        ("missing", 9001, ()),
+    ]
+    assert 0 < unequal.hashed < unequal.rows == 9001
+
+
+def compared_table(source: Database, target: Database, table: Table, state: Path) -> TableResult:
+    scanner, sink = reader(source, state), in_postgres(target, state)
+    result = verify(Ends(scanner, sink, Mapping.of(["public.*"]), patience_s=5), [table])
+    scanner.close()
+    sink.close()
+    return result.tables[0]
+
+
+def test_json_kept_as_jsonb_is_compared_by_value_and_as_json_to_the_byte(database: Database, tmp_path: Path) -> None:
+    made = make_database(database.server)
+    columns = [
+        Column(name, Type(Kind.JSON, name="json", system="postgres")) for name in ("as_json", "as_jsonb", "as_text")
+    ]
+    table = Table("public", "docs", (Column("id", Type(Kind.INTEGER, bits=32), nullable=False), *columns), ("id",))
+    database.execute("CREATE TABLE docs (id int PRIMARY KEY, as_json json, as_jsonb json, as_text json)")
+    made.execute("CREATE TABLE docs (id int PRIMARY KEY, as_json json, as_jsonb jsonb, as_text text)")
+    made.execute("CREATE TABLE cdcsync_positions (pipeline text, position text)")
+    made.execute("INSERT INTO cdcsync_positions VALUES ('orders', %s)", [END.encode()])
+    for end in (database, made):
+        end.execute("""INSERT INTO docs VALUES (1, '{"b": 1.10,"a":2}', '{"b": 1.10,"a":2}', '{"b": 1.10,"a":2}')""")
+
+    equal = compared_table(database, made, table, tmp_path)
+    assert assert_equal_to_postgres(database.url, made.url, "docs") == 1
+    made.execute("""UPDATE docs SET as_json = '{"b":1.10,"a":2}', as_text = '{"b":1.10,"a":2}'""")
+    unequal = compared_table(database, made, table, tmp_path)
+    with pytest.raises(AssertionError, match="rows differ"):
+        assert_equal_to_postgres(database.url, made.url, "docs")
+    drop_database(made)
+
+    assert (equal.equal, equal.hashed) == (True, 0)
+    assert [each.columns for each in unequal.differences] == [("as_json", "as_text")]
