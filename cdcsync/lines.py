@@ -2,8 +2,9 @@
 
 Line: `table, operation, key, before, after, unchanged, commit_time, transaction, position, version`. Values:
 integers are numbers, decimals strings, bytes base64, dates and times ISO 8601, JSON columns JSON, arrays JSON
-arrays (lower bounds are not kept), NaN and infinite floats strings. `unchanged` names the columns of `after` that
-the log did not carry; they are absent from it, as those not carried in `before` are absent from that.
+arrays (`{"bounds": [0], "values": [..]}` where lower bounds are not 1), NaN and infinite floats strings. `unchanged`
+names the columns of `after` that the log did not carry; they are absent from it, as those not carried in `before`
+are absent from that.
 A truncate has no rows. Other items have lines of their own, with these operations and fields beside `table` and
 the transaction's: `copy` (`again`), `schema` (`columns`, `key`, `statement`), `message` (`prefix`, `content`).
 """
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import orjson
 
 from cdcsync.change import UNCHANGED, Change, CopyStart, Operation, SchemaChange
-from cdcsync.types import Kind
+from cdcsync.types import BoundedArray, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -228,7 +229,9 @@ def _from_json(value: str) -> orjson.Fragment:
     return orjson.Fragment(value)
 
 
-def _from_array(element: Callable[[Value], Any] | None, values: tuple[Value, ...]) -> list[Any]:
+def _from_array(element: Callable[[Value], Any] | None, values: tuple[Value, ...]) -> list[Any] | dict[str, Any]:
+    if type(values) is BoundedArray:
+        return {"bounds": values.bounds, "values": _from_array(element, tuple(values))}
     return [
         _from_array(element, value)
         if isinstance(value, tuple)
@@ -283,7 +286,9 @@ def _decode(kind: Type, value: Any) -> Value:
     return value
 
 
-def _decode_array(element: Type | None, values: list[Any]) -> tuple[Value, ...]:
+def _decode_array(element: Type | None, values: list[Any] | dict[str, Any]) -> tuple[Value, ...]:
+    if isinstance(values, dict):
+        return BoundedArray.of(_decode_array(element, values["values"]), tuple(values["bounds"]))
     return tuple(
         _decode_array(element, value) if isinstance(value, list) else (_decode(element, value) if element else value)
         for value in values

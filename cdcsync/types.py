@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import Any
 
 
 class Kind(enum.StrEnum):
@@ -50,8 +51,8 @@ class Kind(enum.StrEnum):
     SET = "set"
     """tuple of str: the labels that are set"""
     ARRAY = "array"
-    """tuple of values of `element`, nested for more dimensions, None for NULL elements; a source with other
-    lower bounds than 1 gives a subclass of tuple that remembers them"""
+    """tuple of values of `element`, nested for more dimensions, None for NULL elements; a `BoundedArray`
+    where its lower bounds are not all 1"""
     GEOMETRY = "geometry"
     """bytes: EWKB, with its SRID"""
     OPAQUE = "opaque"
@@ -81,3 +82,30 @@ class Type:
     """The type's own name at its source, qualified where it is not built in: "inet", "shop.mood"."""
     system: str = field(default="", compare=False)
     """The system whose name that is ("postgres"); a sink of the same system declares the type by it."""
+
+
+class BoundedArray(tuple[Any, ...]):  # noqa: SLOT001  a tuple cannot have slots of its own
+    """An array whose lower bounds are not all 1; a plain tuple of the same values is another value."""
+
+    bounds: tuple[int, ...] = ()
+    """Lower bound of each dimension."""
+
+    @classmethod
+    def of(cls, values: tuple[Any, ...], bounds: tuple[int, ...]) -> BoundedArray:
+        """Return the array of these values."""
+        array = cls(values)
+        array.bounds = bounds
+        return array
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BoundedArray) and self.bounds == other.bounds and tuple(self) == tuple(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        """Return the values' hash."""
+        return tuple.__hash__(self)
+
+    def __repr__(self) -> str:
+        return f"BoundedArray.of({super().__repr__()}, {self.bounds})"

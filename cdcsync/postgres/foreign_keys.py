@@ -29,21 +29,23 @@ class ForeignKey(NamedTuple):
 class ForeignKeys:
     """All foreign keys of the target database."""
 
-    def __init__(self, found: list[ForeignKey]) -> None:
+    def __init__(self, found: list[ForeignKey], *, deferrable: bool) -> None:
         self._found = found
         self._ranks: dict[int, int] = {}
         for _ in range(len(found)):
             if not self._raise_children():
                 break
-        self.deferrable = any(each.deferrable for each in found)
-        """Whether there is anything to defer."""
+        self.deferrable = deferrable
+        """Whether there is any constraint to defer, unique ones included."""
         self._parents = {each.parent for each in found}
         self._acting = {each.parent for each in found if each.acts}
 
     @classmethod
     def read(cls, connection: Connection) -> ForeignKeys:
         """Read them."""
-        return cls([ForeignKey(*row) for row in connection.execute(_FOREIGN).fetchall()])
+        row = connection.execute("SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE condeferrable)").fetchone()
+        found = [ForeignKey(*each) for each in connection.execute(_FOREIGN).fetchall()]
+        return cls(found, deferrable=row is not None and bool(row[0]))
 
     def rank(self, oid: int) -> int:
         """Return a number that is lower for a parent than for its child, unless they form a circle."""

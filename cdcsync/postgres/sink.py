@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import psycopg
 from psycopg import sql
 
-from cdcsync.change import Change, CopyStart, Operation
+from cdcsync.change import Change, CopyStart
 from cdcsync.connectors import Finding, Severity
 from cdcsync.errors import End, Fatal, Rejected
 from cdcsync.folding import fold
@@ -37,6 +36,7 @@ _BEGIN: Final = Statement(b"BEGIN")
 _COMMIT: Final = Statement(b"COMMIT")
 _ROLLBACK: Final = Statement(b"ROLLBACK")
 _DEFER: Final = Statement(b"SET CONSTRAINTS ALL DEFERRED")
+_HOLDS: Final = Statement(b"SET CONSTRAINTS ALL IMMEDIATE")
 _PART: Final = Statement(b"SAVEPOINT cdcsync_part")
 _PART_DONE: Final = Statement(b"RELEASE SAVEPOINT cdcsync_part")
 _PART_UNDONE: Final = Statement(b"ROLLBACK TO SAVEPOINT cdcsync_part")
@@ -56,14 +56,11 @@ class PostgresSink:
         self._config = config
         self._context = context
         self._store = PostgresStore(config, context, kept=True)
-        self._alone = False
-        """The position that counts is kept elsewhere; ours tells which transactions are written already."""
-        self._written_version = 0
         self._durable: Position | None = None
         self._stored = ""
         self._plans: dict[Table, Plan] = {}
-        self._within = False
-        """The target transaction is open, inside a large transaction."""
+        self._within: tuple[str, int] | None = None
+        """The large transaction that is open and the part that comes next."""
         self._save = Statement(b"")
 
     def positions(self) -> PostgresStore:
@@ -71,21 +68,17 @@ class PostgresSink:
         return self._store
 
     def open(self) -> int:
-        """Connect unless the store has, create or check the targets; return the epoch stored, 0 when none is."""
-        if not self._store.opened:
-            self._store.open("")
-            self._alone = True
+        """Create or check the targets; return the epoch stored, 0 when none is. The store is open."""
         with self._judged("opening the target"):
             connection = self._store.connection
             connection.execute(_SESSION)
             stored = self._store.load()
             self._stored = stored.position if stored else ""
-            self._written_version = self._store.version() if self._alone else 0
             silence_max_s = max(SILENCE_MAX_S, 2 * self._config.statement_timeout.total_seconds())
             self._wire = Wire(connection, silence_max_s)
             self._target = Target(connection, self._config.schema_)
             self._plans.clear()
-            self._within = False
+            self._within = None
             self._durable = None
             self._prepare(self._context.tables)
             self._foreign_keys = ForeignKeys.read(connection)
@@ -95,17 +88,21 @@ class PostgresSink:
 
     def write(self, batch: Batch) -> Position | None:
         """Commit the rows with the position, unless it is a part and not the last."""
-        if not self._within and self._is_covered(batch):
+        if self._is_covered(batch):
             return batch.position
+        large = batch.transactions[0] if len(batch.transactions) == 1 else None
         with self._judged("writing to the target"):
-            folded = fold(self._unwritten(batch))
+            if self._within is not None and (large is None or self._within != (large.id, large.part)):
+                self._within = None
+                self._undo()
+            folded = fold(batch)
             self._prepare([table for transaction in batch.transactions for table in _tables(transaction)])
             parts = self._writer.plan(folded)
-            last = not batch.transactions or batch.transactions[-1].last
+            last = large is None or large.last
             closing = self._closing(batch) if last else self._part_end()
             rounds = self._wire.rounds
             try:
-                self._writer.write(parts, self._opening(deferred=True), closing)
+                self._writer.write(parts, self._opening(), closing)
             except Failed as failed:
                 self._undo()
                 self._refuse_lost(failed, closing)
@@ -117,7 +114,7 @@ class PostgresSink:
             except Fatal:
                 self._undo()
                 raise
-            self._within = not last
+            self._within = None if large is None or last else (large.id, large.part + 1)
             return self._reached(batch) if last else None
 
     def flush(self) -> Position | None:
@@ -126,29 +123,21 @@ class PostgresSink:
 
     def close(self) -> None:
         """Disconnect; the server undoes what is not committed."""
-        self._within = False
+        self._within = None
         self._store.close()
 
     def _is_covered(self, batch: Batch) -> bool:
+        """Return whether the batch is committed already; a copy that begins never is."""
         if self._durable is not None:
-            return self._durable.covers(batch.position)
-        return bool(self._stored) and batch.position.encode() == self._stored
+            covered = self._durable.covers(batch.position)
+        else:
+            covered = bool(self._stored) and batch.position.encode() == self._stored
+        return covered and not any(isinstance(item, CopyStart) for each in batch.transactions for item in each.items)
 
-    def _unwritten(self, batch: Batch) -> Batch:
-        """Leave out what was committed here while its position did not reach the store that counts."""
-        if not self._written_version:
-            return batch
-        kept = [each for each in batch.transactions if each.version > self._written_version or _is_copy(each)]
-        empty = [replace(each, items=(), ordinals=()) for each in batch.transactions]
-        if len(kept) == len(batch.transactions):
-            return batch
-        found = [each if each in kept else bare for each, bare in zip(batch.transactions, empty, strict=True)]
-        return replace(batch, transactions=found)
-
-    def _opening(self, *, deferred: bool) -> list[Request]:
+    def _opening(self) -> list[Request]:
         if self._within:
             return [Request(_PART)]
-        return [Request(_BEGIN), Request(_DEFER)] if deferred and self._foreign_keys.deferrable else [Request(_BEGIN)]
+        return [Request(_BEGIN), Request(_DEFER)] if self._foreign_keys.deferrable else [Request(_BEGIN)]
 
     def _part_end(self) -> list[Request]:
         return [Request(_PART_DONE)] if self._within else []
@@ -156,37 +145,58 @@ class PostgresSink:
     def _closing(self, batch: Batch) -> list[Request]:
         encoded = batch.position.encode()
         self._store.expect(encoded)
-        version = max((each.version for each in batch.transactions if not _is_copy(each)), default=0)
         pipeline, lane, fence = self._store.place
-        values = [pipeline, lane, str(fence), str(batch.position.epoch), encoded, str(version)]
-        return [Request(self._save, [each.encode() for each in values]), Request(_COMMIT)]
+        values = [pipeline, lane, str(fence), str(batch.position.epoch), encoded]
+        save = Request(self._save, [each.encode() for each in values])
+        if self._foreign_keys.deferrable:
+            return [Request(_HOLDS), save, Request(_COMMIT)]
+        return [save, Request(_COMMIT)]
 
     def _write_carefully(self, parts: Sequence[Part], closing: Sequence[Request]) -> None:
         """Write row by row where needed. Raises Rejected, having undone this batch alone."""
         try:
-            reasons: dict[Ref, str] = self._writer.write_carefully(parts, self._opening(deferred=False))
-            if reasons:
+            reasons: dict[Ref, str] = self._writer.write_carefully(parts, self._opening())
+            if not reasons and not self._close_carefully(closing):
                 self._undo()
-                raise Rejected(reasons)
-            self._wire.run(closing)
+                reasons = self._writer.write_carefully(parts, [*self._opening(), Request(_HOLDS)])
+                if not reasons:
+                    self._wire.run(closing)
         except Failed as failed:
             self._undo()
             self._refuse_lost(failed, closing)
             raise verdict(failed.error, End.SINK, "writing to the target") from failed
+        except Fatal:
+            self._undo()
+            raise
+        if reasons:
+            self._undo()
+            raise Rejected(reasons)
+
+    def _close_carefully(self, closing: Sequence[Request]) -> bool:
+        """Commit; return False when a deferred constraint does not hold, which no row was blamed for yet."""
+        try:
+            self._wire.run(closing)
+        except Failed as failed:
+            if failed.request is None or failed.request.statement is not _HOLDS or not is_about_rows(failed.error):
+                raise
+            return False
+        return True
 
     def _refuse_lost(self, failed: Failed, closing: Sequence[Request]) -> None:
         """Judge an error that is not about rows, or that is the fence's."""
         if failed.error.sqlstate == "22012" and failed.request is not None and failed.request in closing:
             raise self._store.lost() from failed
-        if not is_about_rows(failed.error):
+        committing = failed.request is not None and failed.request.statement is _COMMIT
+        if committing or not is_about_rows(failed.error):
             raise verdict(failed.error, End.SINK, "writing to the target") from failed
 
     def _undo(self) -> None:
-        """Go back to where this batch began."""
-        if self._within:
-            self._wire.run([Request(_PART_UNDONE), Request(_PART_DONE)])
-        else:
-            self._wire.run([Request(_ROLLBACK)])
+        """Go back to where this batch began; a COMMIT that failed has taken the parts before it along."""
+        if self._within is not None:
+            with suppress(Failed):
+                self._wire.run([Request(_PART_UNDONE), Request(_PART_DONE)])
+                return
+        self._wire.run([Request(_ROLLBACK)])
 
     def _reached(self, batch: Batch) -> Position:
         self._durable = batch.position
@@ -220,8 +230,7 @@ class PostgresSink:
     def _saving(self) -> Statement:
         """Return the statement that saves on condition of the fence: no row divides by zero."""
         query = sql.SQL(
-            "WITH u AS (UPDATE {} SET epoch = $4::int, position = $5::text, version = greatest(version, $6::int8), "
-            "updated_at = now() WHERE pipeline = $1::text AND lane = $2::text AND fence = $3::int8 RETURNING 1) "
+            "WITH u AS (UPDATE {} SET epoch = $4::int, position = $5::text, updated_at = now() WHERE pipeline = $1::text AND lane = $2::text AND fence = $3::int8 RETURNING 1) "
             "SELECT 1 / count(*) FROM u"
         )
         return Statement(query.format(self._store.table).as_bytes(self._store.connection))
@@ -237,14 +246,6 @@ class PostgresSink:
 def _tables(transaction: Transaction) -> list[Table]:
     return list(
         {id(item.table): item.table for item in transaction.items if isinstance(item, Change | CopyStart)}.values()
-    )
-
-
-def _is_copy(transaction: Transaction) -> bool:
-    """Return whether it belongs to the first copy: its version does not rise."""
-    items = transaction.items
-    return bool(items) and (
-        isinstance(items[0], CopyStart) or (isinstance(items[0], Change) and items[0].operation is Operation.READ)
     )
 
 

@@ -36,7 +36,6 @@ CREATE TABLE IF NOT EXISTS {table} (
     epoch integer NOT NULL DEFAULT 0,
     fence bigint NOT NULL,
     position text,
-    version bigint NOT NULL DEFAULT 0,
     source text NOT NULL DEFAULT '',
     tables text NOT NULL DEFAULT '[]',
     holder text NOT NULL DEFAULT '',
@@ -56,10 +55,10 @@ UPDATE {table} SET epoch = %s, position = %s, updated_at = now() WHERE pipeline 
 _PUT: Final = """
 INSERT INTO {table} AS kept (pipeline, lane, fence, epoch, position, holder) VALUES (%s, %s, 1, %s, %s, %s)
 ON CONFLICT (pipeline, lane) DO UPDATE SET fence = kept.fence + 1, epoch = excluded.epoch,
-    position = excluded.position, version = 0, holder = excluded.holder, updated_at = now()
+    position = excluded.position, holder = excluded.holder, updated_at = now()
 """
 _CLEAR: Final = """
-UPDATE {table} SET position = NULL, version = 0, fence = fence + 1, updated_at = now()
+UPDATE {table} SET position = NULL, fence = fence + 1, updated_at = now()
 WHERE pipeline = %s AND position IS NOT NULL
 """
 _HOLDER: Final = """
@@ -95,11 +94,6 @@ class PostgresStore:
         if self._connection is None:
             raise Transient(self._end, "the connection to the positions is closed")
         return self._connection
-
-    @property
-    def opened(self) -> bool:
-        """Whether the lock is held."""
-        return self._connection is not None
 
     @property
     def table(self) -> sql.Identifier:
@@ -145,11 +139,6 @@ class PostgresStore:
             )
         self._reached = {found.position if found else ""}
         return found
-
-    def version(self) -> int:
-        """Return the highest version that the sink has committed here."""
-        row = self._row("version")
-        return int(row[0]) if row else 0
 
     def save(self, position: Position) -> None:
         """Store on condition of the fence; a no-op where the sink has committed it with the rows."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from cdcsync.types import BoundedArray
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -19,13 +21,6 @@ _DATE_CHARS: Final = 10
 _YEAR_DIGITS: Final = 4
 _BC: Final = " BC"
 _INFINITIES: Final = ("infinity", "-infinity")
-
-
-class BoundedArray(tuple["Value", ...]):  # noqa: SLOT001  a tuple cannot have slots of its own
-    """An array whose lower bounds are not all 1; equal to a tuple of the same values."""
-
-    bounds: tuple[int, ...] = ()
-    """Lower bound of each dimension."""
 
 
 def read_date(raw: bytes) -> str:
@@ -94,9 +89,8 @@ def array_reader(element: Callable[[bytes], Value], delimiter: str) -> Callable[
         if text[0] != "[":
             return _nested(token.finditer(text), element)
         dimensions, _, body = text.partition("=")
-        array = BoundedArray(_nested(token.finditer(body), element))
-        array.bounds = tuple(int(bound) for bound in re.findall(r"\[(-?\d+):", dimensions))
-        return array
+        bounds = tuple(int(bound) for bound in re.findall(r"\[(-?\d+):", dimensions))
+        return BoundedArray.of(_nested(token.finditer(body), element), bounds)
 
     return read
 

@@ -168,10 +168,12 @@ _DECODERS: Final[dict[Kind, Callable[[bytes], Value]]] = {
     Kind.INTEGER: int,
     Kind.FLOAT: float,
     Kind.BYTES: _read_bytes,
+    Kind.GEOMETRY: _read_bytes,
     Kind.DATE: read_date,
     Kind.TIMETZ: read_timetz,
     Kind.TIMESTAMP: read_timestamp,
     Kind.TIMESTAMPTZ: read_timestamptz,
+    Kind.SET: array_reader(bytes.decode, ","),
 }
 
 

@@ -43,9 +43,7 @@ class SqliteSink:
         return self._store
 
     def open(self) -> int:
-        """Create missing tables, check the others; return the epoch stored."""
-        if not self._store.is_open:
-            self._store.open("")
+        """Create missing tables, check the others; return the epoch stored. The store is open."""
         self._forget()
         with translated(self._config.path, End.SINK):
             with transaction(self._store.connection):
@@ -86,11 +84,11 @@ class SqliteSink:
 
     def _is_written(self, batch: Batch) -> bool:
         """Return whether the batch is committed already; a copy that begins never is."""
-        if any(isinstance(item, CopyStart) for each in batch.transactions for item in each.items):
-            return False
         if self._last is not None:
-            return self._last.covers(batch.position)
-        return self._stored == batch.position.encode()
+            written = self._last.covers(batch.position)
+        else:
+            written = self._stored == batch.position.encode()
+        return written and not any(isinstance(item, CopyStart) for each in batch.transactions for item in each.items)
 
     def _write(self, batch: Batch) -> Position | None:
         connection = self._store.connection

@@ -4,7 +4,7 @@ SQLite has five storage classes and converts by a column's affinity, so a kind i
 its values as they are. Integers are INTEGER; an unsigned one of 64 bits does not fit and is TEXT. Booleans are INTEGER
 0 and 1. Floats are REAL, with two values that REAL cannot hold kept beside it: NaN as the text 'NaN' (SQLite would
 store NULL) and negative zero as the blob '-0.0' (SQLite drops the sign). Bytes and geometry are BLOB. All else is TEXT:
-decimals with every digit, dates and times in ISO 8601, JSON as it came, arrays and sets as JSON.
+decimals with every digit, dates and times in ISO 8601, JSON as it came, arrays and sets as JSON (`cdcsync.lines`).
 """
 
 from __future__ import annotations

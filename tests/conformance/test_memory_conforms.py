@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cdcsync.testing.conformance.samples import HISTORY, ORDERS, insert, update
-from cdcsync.testing.conformance.sinks import ExactlyOnceSuite, Target
+from cdcsync.testing.conformance.sinks import Target, TransactionalSuite
 from cdcsync.testing.conformance.sources import SourceSuite
 from cdcsync.testing.conformance.stores import StoreSuite
 from cdcsync.testing.memory import MemoryDatabase, MemorySink, MemorySource, MemoryStore
@@ -35,7 +35,7 @@ class TestMemorySource(SourceSuite):
         return lambda: MemorySource(log, part_max=3)
 
 
-class TestMemorySink(ExactlyOnceSuite):
+class TestMemorySink(TransactionalSuite):
     @pytest.fixture
     def target(self) -> Target:
         database = MemoryDatabase()

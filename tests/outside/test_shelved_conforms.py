@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cdcsync.ports import SinkContext
-from cdcsync.testing.conformance.sinks import ExactlyOnceSuite, Target
+from cdcsync.testing.conformance.sinks import Target, TransactionalSuite
 from cdcsync.testing.conformance.stores import StoreSuite
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ sys.path.append(str(HERE))
 import shelved_connector as shelved  # type: ignore[import-not-found]  # noqa: E402  a package of its own, not installed for the suites
 
 
-class TestShelvedSink(ExactlyOnceSuite):
+class TestShelvedSink(TransactionalSuite):
     @pytest.fixture
     def target(self, tmp_path: Path) -> Target:
         config = shelved.ShelvedConfig(path=tmp_path / "target.shelf")

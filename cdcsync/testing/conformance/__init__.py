@@ -2,3 +2,7 @@
 
 They are plain classes for pytest; a method whose name begins with `test_` is a claim that holds for every system.
 """
+
+import pytest
+
+pytest.register_assert_rewrite(*[f"{__name__}.{suite}" for suite in ("sinks", "sources", "stores")])

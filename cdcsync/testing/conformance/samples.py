@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cdcsync.change import UNCHANGED, Batch, Change, Column, Operation, Table, Transaction, pack_version
 from cdcsync.testing.memory import MemoryPosition
-from cdcsync.types import Kind, Type
+from cdcsync.types import BoundedArray, Kind, Type
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +30,7 @@ KINDS: Final[tuple[tuple[Type, tuple[Any, ...]], ...]] = (
     (Type(Kind.INTEGER, bits=64), (0, -(1 << 63), (1 << 63) - 1)),
     (Type(Kind.INTEGER, bits=64, unsigned=True), (0, (1 << 64) - 1)),
     (Type(Kind.FLOAT, bits=64), (0.1, -0.0, float("nan"), float("inf"), float("-inf"), 5e-324)),
+    (Type(Kind.FLOAT, bits=32), (0.1, -0.0, float("nan"), 3.4028235e38, 1e-45)),
     (Type(Kind.DECIMAL), ("1.50", "-0.00000000000000000000000000000001", "9" * 60 + ".0", "NaN", "Infinity")),
     (TEXT, ("", "a'b\"c\\", "naïve \U0001f600", "NULL", "007")),
     (Type(Kind.BYTES), (b"", b"\x00\xff'")),
@@ -43,11 +44,15 @@ KINDS: Final[tuple[tuple[Type, tuple[Any, ...]], ...]] = (
     (Type(Kind.JSON), ('{"b": 1,  "a": [1.0, null]}', '"x"', "1e400")),
     (Type(Kind.BIT, length=3, fixed=True), ("101",)),
     (Type(Kind.ENUM, labels=("sad", "ok")), ("ok",)),
-    (Type(Kind.ARRAY, element=INTEGER), ((1, None, 3), ((1, 2), (3, 4)), ())),
+    (Type(Kind.SET, labels=("a", "b")), ((), ("a",), ("a", "b"))),
+    (Type(Kind.GEOMETRY), (bytes.fromhex("0101000020e6100000000000000000f03f0000000000000040"),)),
+    (Type(Kind.ARRAY, element=INTEGER), ((1, None, 3), ((1, 2), (3, 4)), (), BoundedArray.of((1, 2), (0,)))),
+    (Type(Kind.ARRAY, element=TEXT), (BoundedArray.of((("a", "b"), (None, '"')), (-1, 0)),)),
+    (Type(Kind.ARRAY, element=Type(Kind.BYTES)), ((b"\x00", None),)),
     (Type(Kind.ARRAY, element=TEXT), (("a,b", None, '"', "NULL"),)),
     (Type(Kind.OPAQUE, name="inet"), ("10.0.0.0/8",)),
 )
-"""Every kind that a source of today gives, with values at its edges."""
+"""Every kind, with values at its edges."""
 
 
 def insert(table: Table, *row: Any) -> Change:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cdcsync.change import UNCHANGED, Batch, Change, Column, CopyStart, Operation, Table
-from cdcsync.errors import ExitStatus, Fatal, Rejected
+from cdcsync.errors import ExitStatus, Fatal, Rejected, Transient
 from cdcsync.ports import Guarantee
 from cdcsync.testing.conformance.samples import (
     HISTORY,
@@ -41,6 +41,8 @@ class Target:
     """A new sink over the target and the store that goes with it, of one pipeline; by state directory and tables."""
     rows: Callable[[Table], list[Row]]
     """All rows of a target table that others can see, as neutral values, in any order."""
+    usurp: Callable[[], None] | None = None
+    """Where the lock is the target's own and not the machine's: what breaks it."""
 
 
 def opened(target: Target, state: Path, *tables: Table) -> tuple[Sink, PositionStore]:
@@ -154,24 +156,6 @@ class SinkSuite:
 
         assert target.rows(ORDERS) == [(1, "b", "2")]
 
-    def test_an_incomplete_row_that_nothing_completes_is_rejected(self, target: Target, tmp_path: Path) -> None:
-        """All such rows are named, and nothing of the batch is written."""
-        sink, store = opened(target, tmp_path, ORDERS)
-        lost = [
-            update(ORDERS, 7, 7, "b", UNCHANGED),
-            insert(ORDERS, 1, "a", None),
-            update(ORDERS, 8, 8, UNCHANGED, "c"),
-        ]
-
-        with pytest.raises(Rejected) as caught:
-            sink.write(batch(0, *lost))
-
-        assert set(caught.value.reasons) == {(0, 0), (0, 2)}
-        assert target.rows(ORDERS) == []
-        delivered(sink, store, batch(0, lost[1]))
-        closed(sink, store)
-        assert target.rows(ORDERS) == [(1, "a", None)]
-
     def test_truncate_stands_in_its_place(self, target: Target, tmp_path: Path) -> None:
         """What came before it goes, what comes after stays."""
         changes = [insert(ORDERS, 1, "a", None), truncate(ORDERS), insert(ORDERS, 2, "b", None)]
@@ -203,6 +187,19 @@ class SinkSuite:
         self.run(target, tmp_path, [ORDERS], *second)
 
         assert target.rows(ORDERS) == [(2, "b", None)]
+
+    def test_a_copy_begun_again_by_one_process_is_no_old_batch(self, target: Target, tmp_path: Path) -> None:
+        """The source was away: the sink was not closed, and the copy's positions count from the start again."""
+        first = [batch(0, CopyStart(ORDERS, again=False)), batch(1, read(ORDERS, 1, "a", None))]
+        second = [
+            batch(0, CopyStart(ORDERS, again=True)),
+            batch(1, read(ORDERS, 2, "b", None)),
+            batch(2, read(ORDERS, 3, "c", None)),
+        ]
+
+        self.run(target, tmp_path, [ORDERS], *first, *second)
+
+        assert text_of(target.rows(ORDERS)) == text_of([(2, "b", None), (3, "c", None)])
 
     def test_names_are_never_taken_for_sql(self, target: Target, tmp_path: Path) -> None:
         """Quotes and semicolons in names of tables and columns."""
@@ -254,6 +251,72 @@ class ExactlyOnceSuite(SinkSuite):
 
         assert target.rows(HISTORY) == [(1, "x"), (1, "x")]
 
+    def test_a_transaction_in_parts_begun_again_is_not_doubled(self, target: Target, tmp_path: Path) -> None:
+        """The source was away in the middle of it; the sink was not closed."""
+        parts = [batch(0, insert(HISTORY, at, "a"), part=at, last=at == 1) for at in range(2)]
+        sink, store = opened(target, tmp_path, HISTORY)
+
+        sink.write(parts[0])
+        delivered(sink, store, *parts)
+        closed(sink, store)
+
+        assert text_of(target.rows(HISTORY)) == text_of([(0, "a"), (1, "a")])
+
+    def test_an_empty_batch_moves_the_position(self, target: Target, tmp_path: Path) -> None:
+        """As a heartbeat does."""
+        place = batch(4).position
+
+        self.run(target, tmp_path, [ORDERS], Batch((), place, 0, 0))
+
+        sink, store = opened(target, tmp_path, ORDERS)
+        stored = store.load()
+        closed(sink, store)
+        assert stored is not None
+        assert stored.position == place.encode()
+
+    def test_a_fenced_predecessor_writes_nothing(self, target: Target, tmp_path: Path) -> None:
+        """A process that slept while another took over."""
+        old, old_store = opened(target, tmp_path / "a", ORDERS)
+        delivered(old, old_store, batch(0, insert(ORDERS, 1, "a", None)))
+        if target.usurp is not None:
+            target.usurp()
+        new, new_store = opened(target, tmp_path / "b", ORDERS)
+
+        with pytest.raises((Fatal, Transient)) as caught:
+            old.write(batch(1, insert(ORDERS, 2, "late", None)))
+        if isinstance(caught.value, Transient):
+            with pytest.raises(Fatal) as caught:
+                old_store.open("")
+        closed(old, old_store)
+        delivered(new, new_store, batch(1, insert(ORDERS, 2, "in time", None)))
+        closed(new, new_store)
+
+        assert isinstance(caught.value, Fatal)
+        assert caught.value.status is ExitStatus.OWNERSHIP
+        assert text_of(target.rows(ORDERS)) == text_of([(1, "a", None), (2, "in time", None)])
+
+
+class TransactionalSuite(ExactlyOnceSuite):
+    """For an exactly-once sink that keeps rows, in transactions of its own."""
+
+    def test_an_incomplete_row_that_nothing_completes_is_rejected(self, target: Target, tmp_path: Path) -> None:
+        """All such rows are named, and nothing of the batch is written."""
+        sink, store = opened(target, tmp_path, ORDERS)
+        lost = [
+            update(ORDERS, 7, 7, "b", UNCHANGED),
+            insert(ORDERS, 1, "a", None),
+            update(ORDERS, 8, 8, UNCHANGED, "c"),
+        ]
+
+        with pytest.raises(Rejected) as caught:
+            sink.write(batch(0, *lost))
+
+        assert set(caught.value.reasons) == {(0, 0), (0, 2)}
+        assert target.rows(ORDERS) == []
+        delivered(sink, store, batch(0, lost[1]))
+        closed(sink, store)
+        assert target.rows(ORDERS) == [(1, "a", None)]
+
     def test_an_update_of_a_table_without_a_key_is_rejected(self, target: Target, tmp_path: Path) -> None:
         """It is only appended to."""
         sink, store = opened(target, tmp_path, HISTORY)
@@ -278,17 +341,6 @@ class ExactlyOnceSuite(SinkSuite):
         closed(sink, store)
         assert len(target.rows(ORDERS)) == len(parts)
 
-    def test_a_transaction_in_parts_begun_again_is_not_doubled(self, target: Target, tmp_path: Path) -> None:
-        """The source was away in the middle of it; the sink was not closed."""
-        parts = [batch(0, insert(HISTORY, at, "a"), part=at, last=at == 1) for at in range(2)]
-        sink, store = opened(target, tmp_path, HISTORY)
-
-        sink.write(parts[0])
-        delivered(sink, store, *parts)
-        closed(sink, store)
-
-        assert text_of(target.rows(HISTORY)) == text_of([(0, "a"), (1, "a")])
-
     def test_a_rejected_part_leaves_the_parts_before_it(self, target: Target, tmp_path: Path) -> None:
         """It is undone alone and may come again without the row."""
         sink, store = opened(target, tmp_path, ORDERS)
@@ -300,30 +352,3 @@ class ExactlyOnceSuite(SinkSuite):
         closed(sink, store)
 
         assert text_of(target.rows(ORDERS)) == text_of([(1, "a", None), (2, "b", None)])
-
-    def test_an_empty_batch_moves_the_position(self, target: Target, tmp_path: Path) -> None:
-        """As a heartbeat does."""
-        place = batch(4).position
-
-        self.run(target, tmp_path, [ORDERS], Batch((), place, 0, 0))
-
-        sink, store = opened(target, tmp_path, ORDERS)
-        stored = store.load()
-        closed(sink, store)
-        assert stored is not None
-        assert stored.position == place.encode()
-
-    def test_a_fenced_predecessor_writes_nothing(self, target: Target, tmp_path: Path) -> None:
-        """A process that slept while another took over."""
-        old, old_store = opened(target, tmp_path / "a", ORDERS)
-        delivered(old, old_store, batch(0, insert(ORDERS, 1, "a", None)))
-        new, new_store = opened(target, tmp_path / "b", ORDERS)
-
-        with pytest.raises(Fatal) as caught:
-            old.write(batch(1, insert(ORDERS, 2, "late", None)))
-        closed(old, old_store)
-        delivered(new, new_store, batch(1, insert(ORDERS, 2, "in time", None)))
-        closed(new, new_store)
-
-        assert caught.value.status is ExitStatus.OWNERSHIP
-        assert text_of(target.rows(ORDERS)) == text_of([(1, "a", None), (2, "in time", None)])
