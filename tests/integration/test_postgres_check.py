@@ -1,3 +1,5 @@
+"""What `check` finds and mends at a real server, and what `drop` removes and leaves."""
+
 from __future__ import annotations
 
 from pathlib import Path

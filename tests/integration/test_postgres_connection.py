@@ -1,3 +1,5 @@
+"""Connecting to real servers: hosts, passwords, rights and TLS."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any

@@ -1,3 +1,5 @@
+"""The first copy: what it reads from a real server, to the byte."""
+
 from __future__ import annotations
 
 import tracemalloc

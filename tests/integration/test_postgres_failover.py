@@ -1,3 +1,5 @@
+"""A standby that is promoted: read on where its history holds our position, else refused."""
+
 from __future__ import annotations
 
 import time

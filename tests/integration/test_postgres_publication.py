@@ -1,3 +1,5 @@
+"""Publications: made, checked, reused, and never one that breaks the application's updates."""
+
 from __future__ import annotations
 
 from pathlib import Path

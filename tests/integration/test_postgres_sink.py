@@ -31,8 +31,9 @@ from cdcsync.types import Kind, Type
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from fix_postgres import Database
+
     from cdcsync.change import Item
-    from tests.fix_postgres import Database
 
 INTEGER = Type(Kind.INTEGER, bits=32, name="integer", system="postgres")
 TEXT = Type(Kind.TEXT, name="text", system="postgres")

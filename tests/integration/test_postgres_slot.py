@@ -1,3 +1,5 @@
+"""Slots: made, found, taken, lost, and kept behind on purpose."""
+
 from __future__ import annotations
 
 from contextlib import closing

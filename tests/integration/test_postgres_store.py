@@ -15,7 +15,7 @@ from cdcsync.postgres.store import PostgresStore, clear, put
 from cdcsync.testing.memory import MemoryPosition
 
 if TYPE_CHECKING:
-    from tests.fix_postgres import Database
+    from fix_postgres import Database
 
 CONTEXT = SinkContext("shop", Path("/nowhere"))
 

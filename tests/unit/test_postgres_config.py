@@ -1,3 +1,5 @@
+"""The settings of the PostgreSQL ends, as a section and as a URL."""
+
 from __future__ import annotations
 
 from datetime import timedelta

@@ -1,3 +1,5 @@
+"""Each error of the server or its client, and the verdict on it."""
+
 from __future__ import annotations
 
 import psycopg
