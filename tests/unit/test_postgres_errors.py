@@ -102,9 +102,10 @@ def test_what_the_client_does_not_know_is_fatal() -> None:
 
 
 def _made(state: str) -> psycopg.Error:
-    return type("Made", (psycopg.DatabaseError,), {"sqlstate": state})("secret value")
+    made: psycopg.Error = type("Made", (psycopg.DatabaseError,), {"sqlstate": state})("secret value")
+    return made
 
 
 def _known_to_psycopg() -> set[str]:
     found = (getattr(errors, name) for name in dir(errors))
-    return {known.sqlstate for known in found if isinstance(known, type) and getattr(known, "sqlstate", None)}
+    return {state for known in found if isinstance(known, type) and (state := getattr(known, "sqlstate", None))}
