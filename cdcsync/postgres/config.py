@@ -275,6 +275,8 @@ class SynchronousCommit(enum.StrEnum):
 class PostgresSink(PostgresServerConfig):
     """`sink: postgres:`."""
 
+    model_config = ConfigDict(defer_build=True)
+
     schema_: str = Field("public", alias="schema", min_length=1)
     """Where a target table lies whose mapping names no schema, and `cdcsync_positions`."""
     create_tables: bool = True
@@ -297,6 +299,8 @@ class PostgresSink(PostgresServerConfig):
 
 class PostgresStore(PostgresServerConfig):
     """`positions: postgres:`."""
+
+    model_config = ConfigDict(defer_build=True)
 
     schema_: str = Field("public", alias="schema", min_length=1)
 
