@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,14 +46,18 @@ class Transient(CdcsyncError):  # noqa: N818  named for its verdict
 class Rejected(CdcsyncError):  # noqa: N818  named for its verdict
     """Rows that will never be taken as they are; nothing of the batch given was committed."""
 
-    def __init__(self, reasons: Mapping[tuple[int, int], str]) -> None:
+    def __init__(
+        self, reasons: Mapping[tuple[int, int], str], mapped: Mapping[tuple[int, int], Any] | None = None
+    ) -> None:
         super().__init__("; ".join(sorted(set(reasons.values()))))
         self.reasons = dict(reasons)
         """Reason by (index of the transaction, index of the item) in the batch that was given."""
+        self.mapped = dict(mapped or {})
+        """By the same indexes the target's items that the mapping would have made, as far as it came."""
 
-    def __reduce__(self) -> tuple[type[Rejected], tuple[dict[tuple[int, int], str]]]:
-        """Pickle with the reasons."""
-        return type(self), (self.reasons,)
+    def __reduce__(self) -> tuple[type[Rejected], tuple[dict[tuple[int, int], str], dict[tuple[int, int], Any]]]:
+        """Pickle with all arguments."""
+        return type(self), (self.reasons, self.mapped)
 
 
 class Fatal(CdcsyncError):  # noqa: N818  named for its verdict

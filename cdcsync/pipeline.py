@@ -245,7 +245,7 @@ class Pipeline:
     def _put_aside(self, batch: Batch, rejected: Rejected) -> Batch:
         """Store the rejected items by the policy; return the batch without them."""
         letters = [
-            Letter.of(self._policy.name, batch.transactions[at], index, reason)
+            Letter.of(self._policy.name, batch.transactions[at], index, reason, rejected.mapped.get((at, index)))
             for (at, index), reason in sorted(rejected.reasons.items())
         ]
         if not letters:

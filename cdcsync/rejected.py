@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from cdcsync.change import Batch, Transaction
+    from cdcsync.change import Batch, Item, Transaction
 
 FILE_NAME: Final = "rejected.db"
 SIEVE_BITS: Final = 1 << 20
@@ -54,9 +54,9 @@ class Letter:
     """A later complete row, or the delete, of this key has made it needless."""
 
     @classmethod
-    def of(cls, pipeline: str, transaction: Transaction, index: int, reason: str) -> Letter:
-        """Return the letter of one item of a transaction."""
-        item = transaction.items[index]
+    def of(cls, pipeline: str, transaction: Transaction, index: int, reason: str, mapped: Item | None = None) -> Letter:
+        """Return the letter of one item of a transaction, or of what the mapping made of it."""
+        item = transaction.items[index] if mapped is None else mapped
         before = after = key = None
         if isinstance(item, Change):
             operation, target = item.operation.value, item.table.qualified

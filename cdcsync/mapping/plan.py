@@ -22,6 +22,11 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class Unmappable(Exception):  # noqa: N818  named for its verdict on one change
     """This change has no form in the target; the message says why, without values."""
 
+    def __init__(self, message: str, change: Change) -> None:
+        super().__init__(message)
+        self.change = change
+        """The target's change as far as it came: a part of its key is missing or null."""
+
 
 class Stopped(Exception):  # noqa: N818  named for what the entry asked for
     """The entry says to stop at this change."""
@@ -56,7 +61,7 @@ class Plan:
         before = self._row(change.before)
         after = self._row(change.after)
         if self.key_at:
-            before, after = self._proved(before, after)
+            before, after = self._proved(operation, before, after)
         if self.delete != "soft":
             return Change(self.target, operation, before, after)
         kept = None if before is None else (*before, UNCHANGED)
@@ -68,31 +73,30 @@ class Plan:
     def _row(self, row: Row | None) -> Row | None:
         return row if row is None or self.project is None else self.project(row)
 
-    def _proved(self, before: Row | None, after: Row | None) -> tuple[Row | None, Row | None]:
+    def _proved(self, operation: Operation, before: Row | None, after: Row | None) -> tuple[Row | None, Row | None]:
         """Return the rows with their keys whole; an unchanged key value of `after` is the one in `before`."""
-        if before is not None:
-            self._look(before)
-        if after is None:
-            return before, after
-        if before is not None and any(after[at] is UNCHANGED for at in self.key_at):
+        if after is not None and before is not None and any(after[at] is UNCHANGED for at in self.key_at):
             kept = before
             after = tuple(
                 kept[at] if value is UNCHANGED and at in self.key_at else value for at, value in enumerate(after)
             )
-        self._look(after)
+        for row in (before, after):
+            wrong = self._wrong(row) if row is not None else ""
+            if wrong:
+                raise Unmappable(wrong, Change(self.target, operation, before, after))
         return before, after
 
-    def _look(self, row: Row) -> None:
+    def _wrong(self, row: Row) -> str:
+        """Return why a row has no whole key; empty when it has one."""
         for at in self.key_at:
             if row[at] is UNCHANGED:
-                msg = (
+                return (
                     f"{self.source.qualified}: the log does not carry the key column {self.target.columns[at].name}; "
                     "the source table needs full before images (PostgreSQL: ALTER TABLE ... REPLICA IDENTITY FULL)"
                 )
-                raise Unmappable(msg)
             if row[at] is None:
-                msg = f"{self.source.qualified}: the key column {self.target.columns[at].name} is null"
-                raise Unmappable(msg)
+                return f"{self.source.qualified}: the key column {self.target.columns[at].name} is null"
+        return ""
 
     def _truncate(self) -> Change | None:
         if self.truncate is OnTruncate.IGNORE:

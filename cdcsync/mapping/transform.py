@@ -91,7 +91,7 @@ class Mapping:
 
         Raises Rejected (by indexes of this batch) and Fatal.
         """
-        reasons: dict[tuple[int, int], str] = {}
+        reasons: dict[tuple[int, int], Unmappable] = {}
         changed = False
         mapped: list[Transaction] = []
         for at, transaction in enumerate(batch.transactions):
@@ -99,12 +99,15 @@ class Mapping:
             changed = changed or made is not transaction
             mapped.append(made)
         if reasons:
-            raise Rejected(reasons)
+            raise Rejected(
+                {at: str(reason) for at, reason in reasons.items()},
+                {at: reason.change for at, reason in reasons.items()},
+            )
         if not changed:
             return batch
         return replace(batch, transactions=mapped, changes=sum(len(made.items) for made in mapped))
 
-    def _transaction(self, given: Transaction, at: int, reasons: dict[tuple[int, int], str]) -> Transaction:
+    def _transaction(self, given: Transaction, at: int, reasons: dict[tuple[int, int], Unmappable]) -> Transaction:
         """Map by runs of changes of one table; the transaction itself comes back when nothing differs."""
         total = len(given.items)
         start = rows.run_end(given.items, 0, total) if total else 0
@@ -123,7 +126,7 @@ class Mapping:
             start = end
         return out.transaction()
 
-    def _uniform(self, given: Transaction, at: int, reasons: dict[tuple[int, int], str]) -> Transaction:
+    def _uniform(self, given: Transaction, at: int, reasons: dict[tuple[int, int], Unmappable]) -> Transaction:
         """Map a transaction of row changes of one table, or an empty one."""
         if not given.items:
             return given
@@ -240,7 +243,7 @@ class _Output:
 
     __slots__ = ("_at", "_items", "_ordinals", "_reasons", "given", "same")
 
-    def __init__(self, given: Transaction, at: int, reasons: dict[tuple[int, int], str]) -> None:
+    def __init__(self, given: Transaction, at: int, reasons: dict[tuple[int, int], Unmappable]) -> None:
         self.given = given
         self.same = True
         """Nothing is different so far."""
@@ -266,7 +269,7 @@ class _Output:
         try:
             made = plan.map(change, self.given.commit_time_us)
         except Unmappable as error:
-            self._reasons[self._at, index] = str(error)
+            self._reasons[self._at, index] = error
         except Stopped as error:
             msg = f"{error} at {self.given.position.encode()}"
             hint = "set `truncate: ignore` (or apply, under `delete: hard`) in the mapping to go on past it"

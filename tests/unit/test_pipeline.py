@@ -11,6 +11,8 @@ import pytest
 
 from cdcsync.change import UNCHANGED, Change, Column, Operation, Table
 from cdcsync.errors import End, Fatal, Transient
+from cdcsync.mapping.model import TableMapping
+from cdcsync.mapping.transform import Mapping
 from cdcsync.metrics import State
 from cdcsync.pipeline import OnRejected, Pipeline, Policy, Surroundings
 from cdcsync.reader import Limits
@@ -229,6 +231,38 @@ def test_a_complete_row_heals_its_dead_letter(tmp_path: Path) -> None:
     run_until(pipeline, lambda: "" in database.stored and database.stored[""].position == "1:3:0")
 
     assert database.rows["shop.orders"] == {(7,): (7, "whole")}
+    assert letters.is_empty
+    letters.close()
+
+
+def test_a_change_that_the_mapping_rejects_is_parked_under_its_targets_name_and_key(tmp_path: Path) -> None:
+    entry = {"from": "shop.orders", "to": "sold", "key": ["mail"], "rename": {"note": "mail"}}
+    table = Table("shop", "orders", (TABLE.columns[0], Column("note", Type(Kind.TEXT), nullable=False)), ("id",))
+    unproved = Change(table, Operation.UPDATE, (7, UNCHANGED), (7, "a@b"))
+    whole = Change(table, Operation.INSERT, None, (7, "a@b"))
+    letters = DeadLetters(tmp_path, "pipeline")
+    letters.open()
+
+    def run(*transactions: Sequence[Item]) -> None:
+        database = MemoryDatabase()
+        policy = Policy(on_rejected=OnRejected.DEAD_LETTER, limits=Limits(poll_s=0.01, changes_max=1))
+        transform = Mapping.of([TableMapping.model_validate(entry)])
+        pipeline = Pipeline(
+            MemorySource(transactions),
+            transform,
+            MemorySink(database),
+            letters=letters,
+            policy=policy,
+            surroundings=quick(Recorder()),
+        )
+        last = f"1:{len(transactions)}:0"
+        run_until(pipeline, lambda: "" in database.stored and database.stored[""].position == last)
+
+    run([unproved])
+    (got,) = letters.list()
+    run([inserted(0)], [whole])
+
+    assert (got.target, got.key) == ("sold", '{"mail":"a@b"}')
     assert letters.is_empty
     letters.close()
 
