@@ -59,7 +59,7 @@ def _same(kind: Type, value: Value, held: Value) -> bool:
 
 
 def _same_array(element: Type, values: Sequence[Value], held: Sequence[Value]) -> bool:
-    if len(values) != len(held):
+    if len(values) != len(held) or getattr(values, "bounds", None) != getattr(held, "bounds", None):
         return False
     for value, other in zip(values, held, strict=True):
         if isinstance(value, tuple) and isinstance(other, tuple):
@@ -82,7 +82,7 @@ def _plain(kind: Type, value: Value, *, by_value: bool = False) -> Value:
         return value + 0.0
     if kind.kind is Kind.DECIMAL and kind.scale is not None:
         return _plain_number(value)
-    if kind.kind is Kind.ARRAY and kind.element is not None:
+    if kind.kind is Kind.ARRAY and kind.element is not None and type(value) is tuple:
         element = kind.element
         return tuple(_plain(kind if isinstance(each, tuple) else element, each) for each in value)
     return value
