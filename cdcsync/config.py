@@ -39,8 +39,8 @@ class BatchLimits(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    changes_max: int = Field(default=10_000, ge=1)
-    bytes_max: Size = Field(default=Size(16 << 20), ge=1)
+    changes_max: int = Field(default=6000, ge=1)
+    bytes_max: Size = Field(default=Size(8 << 20), ge=1)
     """In the log's own size."""
 
 

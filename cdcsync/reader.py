@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class Limits:
     """Bounds of the hand-over and of a batch merged from it."""
 
-    changes_max: int = 10_000
+    changes_max: int = 6000
     """Changes in one merged batch, and waiting ones before the reader stops polling."""
-    size_bytes_max: int = 16 << 20
+    size_bytes_max: int = 8 << 20
     """The same in bytes."""
     poll_s: float = 0.2
     """Longest single poll of the source; an acknowledgement waits no longer than this."""

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from cdcsync.change import Item, Position
 
-CHANGES_MAX: Final = 4000
+CHANGES_MAX: Final = 2000
 """Changes of one batch, and of one part of a large transaction."""
-SIZE_BYTES_MAX: Final = 4 << 20
+SIZE_BYTES_MAX: Final = 2 << 20
 
 
 class Place(Protocol):
