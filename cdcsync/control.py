@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 ANSWER_MAX_S: Final = 5.0
 """Longest wait of either side for the other."""
+STOP_EVERY_S: Final = 0.1
+"""How often the server looks whether it is to end: what a stop waits for it at most."""
 LINE_MAX: Final = 1 << 16
 PATH_MAX: Final = 107
 """Bytes in sockaddr_un."""
@@ -35,7 +37,9 @@ class Control:
         self._path = path
         self._server = _bound(path, commands)
         self._made = path.stat().st_ino
-        self._thread = threading.Thread(target=self._server.serve_forever, name="cdcsync-control", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(STOP_EVERY_S,), name="cdcsync-control", daemon=True
+        )
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -321,9 +321,12 @@ def spawn(command: Sequence[str], output: Any) -> subprocess.Popen[bytes]:
 
 
 def drop_privileges() -> list[str]:
-    """Return the prefix of a command that runs it unprivileged and not longer than this process."""
+    """Return the prefix of a command that runs it unprivileged and not longer than this process.
+
+    SIGINT gets its default back: a job that a script runs in the background ignores it, and so would what it starts.
+    """
     owner = unprivileged()
-    prefix = ["setpriv", "--pdeathsig=INT"]
+    prefix = ["env", "--default-signal=INT", "setpriv", "--pdeathsig=INT"]
     if owner is not None:
         prefix += [f"--reuid={owner[0]}", f"--regid={owner[1]}", "--clear-groups"]
     return prefix

@@ -89,22 +89,28 @@ def _handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> str
 
 
 SERVER_OF_A_KILLED_PROCESS = """
-import os, signal, sys
+import signal, subprocess, sys, time
+from pathlib import Path
 from cdcsync.testing.servers import spawn
-print(spawn(["sleep", "60"], sys.stderr).pid, flush=True)
-os.kill(os.getpid(), signal.SIGKILL)
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+pid = spawn(["sleep", "60"], subprocess.DEVNULL).pid
+while Path(f"/proc/{pid}/comm").read_text() != "sleep\\n":
+    time.sleep(0.01)
+print(pid, flush=True)
+sys.stdin.read()
 """
 
 
 def test_a_server_is_gone_when_its_process_was_killed() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", SERVER_OF_A_KILLED_PROCESS], capture_output=True, text=True, check=False
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER_OF_A_KILLED_PROCESS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
+    assert process.stdout is not None
+    server = os.pidfd_open(int(process.stdout.readline()))
 
-    try:
-        server = os.pidfd_open(int(done.stdout))
-    except ProcessLookupError:
-        return
+    process.kill()
+
+    process.communicate()
     ended, _, _ = select.select([server], [], [], 10)
     os.close(server)
     assert ended
