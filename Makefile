@@ -85,5 +85,6 @@ COMPILED := $(shell find cdcsync -name '*.pxd' 2>/dev/null) $(patsubst %.pxd,%.p
 	$(PURE)/python -m pip install --upgrade pip setuptools wheel
 
 .venv-pure/installed: pyproject.toml setup.py $(shell find cdcsync -name '*.py' -o -name '*.pxd') | .venv-pure/bin/pip
+	rm -rf build/lib
 	CDCSYNC_PURE=1 $(PURE)/python -m pip install --upgrade '.[all]' --group test
 	@touch $@

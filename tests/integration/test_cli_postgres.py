@@ -60,6 +60,7 @@ def carried(command: Command, path: str, database: Database) -> None:
     assert stopped(second)[0] == 0
 
 
+@pytest.mark.pure
 def test_a_table_arrives_in_postgres_and_verify_says_equal(
     command: Command, database: Database, target: Database
 ) -> None:
@@ -84,6 +85,7 @@ def test_a_planted_fault_is_found_by_verify(command: Command, database: Database
     assert [(found["kind"], list(found["columns"])) for found in differences] == [("different", ["note"])]
 
 
+@pytest.mark.pure
 def test_a_table_arrives_in_sqlite(command: Command, database: Database) -> None:
     file = command.folder / "out.db"
     path = pipeline(command, database.url, f"sqlite:{file}")
@@ -95,6 +97,7 @@ def test_a_table_arrives_in_sqlite(command: Command, database: Database) -> None
     assert [(row[0], row[1]) for row in got] == [row[:2] for row in database.query(ROWS)]
 
 
+@pytest.mark.pure
 def test_the_lines_of_a_file_come_once(command: Command, database: Database) -> None:
     file = command.folder / "out.jsonl"
 
