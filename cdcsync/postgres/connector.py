@@ -23,10 +23,11 @@ from cdcsync.postgres.position import PostgresPosition, parse_lsn
 from cdcsync.postgres.publication import shown
 from cdcsync.postgres.scan import sink_scanner, source_scanner
 from cdcsync.postgres.sink import PostgresSink as Target
-from cdcsync.postgres.sink import identity, sink_check
+from cdcsync.postgres.sink import identity
 from cdcsync.postgres.source import PostgresWal
 from cdcsync.postgres.store import PostgresStore as Store
 from cdcsync.postgres.store import clear, put
+from cdcsync.postgres.target_check import sink_check
 
 if TYPE_CHECKING:
     from cdcsync.change import Table

@@ -8,10 +8,13 @@ if TYPE_CHECKING:
     from cdcsync.postgres.connection import Connection
 
 _FOREIGN: Final = """
-SELECT c.conrelid::int8, c.confrelid::int8, c.condeferrable, c.confdeltype IN ('c', 'n', 'd'), c.conname::text,
+SELECT c.conrelid::int8, c.confrelid::int8, c.condeferrable, c.confdeltype::text, c.conname::text,
        c.conrelid::regclass::text
 FROM pg_catalog.pg_constraint c WHERE c.contype = 'f' AND c.conparentid = 0
 """
+
+
+_ACTIONS: Final = {"c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
 
 
 class ForeignKey(NamedTuple):
@@ -20,16 +23,27 @@ class ForeignKey(NamedTuple):
     child: int
     parent: int
     deferrable: bool
-    acts: bool
-    """ON DELETE does something to the child: CASCADE, SET NULL or SET DEFAULT."""
+    on_delete: str
+    """pg_constraint.confdeltype."""
     name: str
     child_name: str
+
+    @property
+    def acts(self) -> bool:
+        """Whether a delete changes the child."""
+        return self.on_delete in _ACTIONS
+
+    @property
+    def action(self) -> str:
+        """In SQL's words."""
+        return _ACTIONS.get(self.on_delete, "NO ACTION")
 
 
 class ForeignKeys:
     """All foreign keys of the target database."""
 
-    def __init__(self, found: list[ForeignKey], *, deferrable: bool) -> None:
+    def __init__(self, connection: Connection, found: list[ForeignKey], *, deferrable: bool) -> None:
+        self._connection = connection
         self._found = found
         self._ranks: dict[int, int] = {}
         for _ in range(len(found)):
@@ -45,7 +59,15 @@ class ForeignKeys:
         """Read them."""
         row = connection.execute("SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE condeferrable)").fetchone()
         found = [ForeignKey(*each) for each in connection.execute(_FOREIGN).fetchall()]
-        return cls(found, deferrable=row is not None and bool(row[0]))
+        return cls(connection, found, deferrable=row is not None and bool(row[0]))
+
+    def renewed(self) -> ForeignKeys:
+        """Read them again."""
+        return self.read(self._connection)
+
+    def referring(self, parents: set[int]) -> list[ForeignKey]:
+        """Return the constraints by which other tables refer to these."""
+        return [each for each in self._found if each.parent in parents and each.child not in parents]
 
     def rank(self, oid: int) -> int:
         """Return a number that is lower for a parent than for its child, unless they form a circle."""

@@ -9,10 +9,10 @@ import psycopg
 from psycopg import sql
 
 from cdcsync.change import Change, CopyStart
-from cdcsync.connectors import Finding, Severity
 from cdcsync.errors import End, Fatal, Rejected
 from cdcsync.folding import fold
 from cdcsync.ports import Guarantee
+from cdcsync.positions import refuse_gone
 from cdcsync.postgres.connection import connect
 from cdcsync.postgres.errors import is_about_rows, verdict
 from cdcsync.postgres.foreign_keys import ForeignKeys
@@ -80,6 +80,8 @@ class PostgresSink:
             self._plans.clear()
             self._within = None
             self._durable = None
+            gone = [table for table in self._context.tables if not self._target.columns(table)]
+            refuse_gone(self._context.pipeline, gone, self._store.known)
             self._prepare(self._context.tables)
             self._foreign_keys = ForeignKeys.read(connection)
             self._writer = Writer(self._wire, self._plan_of, self._foreign_keys)
@@ -111,7 +113,7 @@ class PostgresSink:
                 if self._wire.rounds != rounds:
                     self._undo()
                 self._write_carefully(parts, closing)
-            except Fatal:
+            except (Fatal, Rejected):
                 self._undo()
                 raise
             self._within = None if large is None or last else (large.id, large.part + 1)
@@ -165,7 +167,7 @@ class PostgresSink:
             self._undo()
             self._refuse_lost(failed, closing)
             raise verdict(failed.error, End.SINK, "writing to the target") from failed
-        except Fatal:
+        except (Fatal, Rejected):
             self._undo()
             raise
         if reasons:
@@ -230,8 +232,8 @@ class PostgresSink:
     def _saving(self) -> Statement:
         """Return the statement that saves on condition of the fence: no row divides by zero."""
         query = sql.SQL(
-            "WITH u AS (UPDATE {} SET epoch = $4::int, position = $5::text, updated_at = now() WHERE pipeline = $1::text AND lane = $2::text AND fence = $3::int8 RETURNING 1) "
-            "SELECT 1 / count(*) FROM u"
+            "WITH u AS (UPDATE {} SET epoch = $4::int, position = $5::text, updated_at = now() "
+            "WHERE pipeline = $1::text AND lane = $2::text AND fence = $3::int8 RETURNING 1) SELECT 1 / count(*) FROM u"
         )
         return Statement(query.format(self._store.table).as_bytes(self._store.connection))
 
@@ -253,65 +255,3 @@ def identity(config: PostgresSinkConfig) -> str:
     """Return `postgres:SYSTEM_IDENTIFIER/DATABASE`, comparable with a source's."""
     with connect(config, application_name="cdcsync check", end=End.SINK, read_write=True) as connection:
         return identify_plainly(connection)
-
-
-def sink_check(config: PostgresSinkConfig, context: SinkContext) -> list[Finding]:
-    """Look at the target without changing it: version, grants, tables, foreign keys; each with what mends it."""
-    findings: list[Finding] = []
-    with connect(config, application_name="cdcsync check", end=End.SINK, read_write=True) as connection:
-        version = connection.info.server_version // 10000
-        good = version >= 15  # noqa: PLR2004  the oldest tested
-        findings.append(
-            Finding(Severity.OK if good else Severity.WARNING, "target server", f"PostgreSQL {version}", None)
-        )
-        target = Target(connection, config.schema_)
-        try:
-            for table in context.tables:
-                findings += _check_table(target, table, create=config.create_tables)
-            for key in ForeignKeys.read(connection).circular():
-                findings.append(_circular(key.child_name, key.name))
-            findings += _check_grants(connection, target, context)
-        except psycopg.Error as error:
-            raise verdict(error, End.SINK, "checking the target") from error
-    return findings
-
-
-def _circular(child: str, name: str) -> Finding:
-    remedy = f'ALTER TABLE {child} ALTER CONSTRAINT "{name}" DEFERRABLE'
-    message = f"foreign key {name} is in a circle and not deferrable: no order of writing satisfies it"
-    return Finding(Severity.WARNING, f"target table {child}", message, remedy)
-
-
-def _check_table(target: Target, table: Table, *, create: bool) -> list[Finding]:
-    subject = f"target table {target.name(table)}"
-    columns = target.columns(table)
-    if not columns:
-        severity = Severity.OK if create else Severity.ERROR
-        return [Finding(severity, subject, "is missing", "; ".join(target.statements(table)))]
-    lines = target.misfits(table, columns)
-    if not lines:
-        return [Finding(Severity.OK, subject, "fits")]
-    return [Finding(Severity.ERROR, subject, line.partition(": ALTER")[0], _statement(line)) for line in lines]
-
-
-def _statement(line: str) -> str | None:
-    at = line.find("ALTER TABLE")
-    return line[at:] if at >= 0 else None
-
-
-def _check_grants(
-    connection: psycopg.Connection[tuple[object, ...]], target: Target, context: SinkContext
-) -> list[Finding]:
-    findings: list[Finding] = []
-    for table in context.tables:
-        name = target.name(table)
-        row = connection.execute(
-            "SELECT has_table_privilege(to_regclass(%s), 'SELECT') AND has_table_privilege(to_regclass(%s), 'INSERT') "
-            "AND has_table_privilege(to_regclass(%s), 'UPDATE') AND has_table_privilege(to_regclass(%s), 'DELETE'), "
-            "quote_ident(current_user)",
-            [name] * 4,
-        ).fetchone()
-        if row is not None and row[0] is False:
-            remedy = f"GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON {name} TO {row[1]}"
-            findings.append(Finding(Severity.ERROR, f"target table {name}", "may not be written", remedy))
-    return findings

@@ -7,24 +7,28 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cdcsync.change import CopyStart, SchemaChange
-from cdcsync.errors import Fatal
+from cdcsync.errors import Fatal, Rejected
 from cdcsync.folding import Group, complete, known, refs_of
 from cdcsync.postgres.errors import describe, is_about_rows
-from cdcsync.postgres.statements import Unfit
+from cdcsync.postgres.statements import Unfit, probe
 from cdcsync.postgres.wire import Failed, Request, Statement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cdcsync.change import Row, Table
     from cdcsync.folding import Barrier, Effect, Ref, Step, TableEffects
     from cdcsync.postgres.foreign_keys import ForeignKeys
-    from cdcsync.postgres.statements import Plan, Shape
+    from cdcsync.postgres.statements import Parameter, Plan, Shape
     from cdcsync.postgres.wire import Wire
 
 COPY_MIN: Final = 200
 """Rows from which COPY straight into the table is faster than a statement."""
 _DIVISION: Final = "22012"
+_OF_VALUES: Final = "22"
+"""The class of errors that a value causes (PostgreSQL manual, appendix A)."""
+_REFERRED: Final = "0A000"
+"""TRUNCATE of a table that a foreign key refers to."""
 _UNIQUE: Final = frozenset({"23505", "23P01"})
 _SAVEPOINT: Final = Statement(b"SAVEPOINT cdcsync_row")
 _RELEASE: Final = Statement(b"RELEASE SAVEPOINT cdcsync_row")
@@ -140,7 +144,7 @@ class Writer:
         return [work for work in works if work.rows]
 
     def _pass(self, barriers: Sequence[Barrier]) -> None:
-        cleared: list[str] = []
+        cleared: dict[Ref, Plan] = {}
         for barrier in barriers:
             item = barrier.item
             if isinstance(item, SchemaChange):
@@ -151,20 +155,55 @@ class Writer:
                 request = Request(Statement(f"SELECT 1 / (NOT EXISTS (SELECT FROM {plan.name}))::int".encode()))  # noqa: S608
                 self._refusing(request, plan, "is not empty")
             else:
-                cleared.append(self._plan_of(item.table).name)
+                cleared[barrier.ref] = self._plan_of(item.table)
         if cleared:
-            self._clear(list(dict.fromkeys(cleared)))
+            self._clear(cleared, copies={barrier.ref for barrier in barriers if isinstance(barrier.item, CopyStart)})
 
-    def _clear(self, names: Sequence[str]) -> None:
-        """Empty the tables together; by DELETE where one that is not among them refers to them."""
+    def _clear(self, plans: Mapping[Ref, Plan], copies: set[Ref]) -> None:
+        """Empty the tables together; by DELETE where one that is not among them refers to them.
+
+        Raises Rejected, a first copy Fatal, where that would change rows of the other or break its foreign key.
+        """
+        names = list(dict.fromkeys(plan.name for plan in plans.values()))
         try:
             truncate = Request(Statement(f"TRUNCATE {', '.join(names)}".encode()))
             self._wire.run([Request(_SAVEPOINT), truncate, Request(_RELEASE)])
         except Failed as failed:
-            if failed.error.sqlstate != "0A000":
+            if failed.error.sqlstate != _REFERRED:
                 raise
-            deletes = [Request(Statement(f"DELETE FROM {name}".encode())) for name in names]  # noqa: S608
-            self._wire.run([Request(_BACK), Request(_RELEASE), *deletes])
+            self._wire.run([Request(_BACK), Request(_RELEASE)])
+            reasons = self._referring(plans) or self._delete_all(plans)
+            if copies & reasons.keys():
+                hint = "empty both tables by hand, map the other one too, or drop its constraint"
+                raise Fatal("; ".join(sorted(set(reasons.values()))), hint=hint) from failed
+            if reasons:
+                raise Rejected(reasons) from failed
+
+    def _referring(self, plans: Mapping[Ref, Plan]) -> dict[Ref, str]:
+        """Return why a delete would change rows of tables that the source did not truncate."""
+        keys = self._foreign_keys.renewed().referring({plan.oid for plan in plans.values()})
+        return {
+            ref: f"table {key.child_name} at the target refers to {plan.name} by {key.name}, ON DELETE {key.action}: "
+            "a truncate would change its rows as well"
+            for key in keys
+            if key.acts
+            for ref, plan in plans.items()
+            if plan.oid == key.parent
+        }
+
+    def _delete_all(self, plans: Mapping[Ref, Plan]) -> dict[Ref, str]:
+        """Delete all rows, children first; return why not."""
+        reasons: dict[Ref, str] = {}
+        for ref, plan in sorted(plans.items(), key=lambda each: -self._foreign_keys.rank(each[1].oid)):
+            delete = Request(Statement(f"DELETE FROM {plan.name}".encode()))  # noqa: S608
+            try:
+                self._wire.run([Request(_SAVEPOINT), delete, Request(_RELEASE)])
+            except Failed as failed:
+                if not is_about_rows(failed.error):
+                    raise
+                self._wire.run([Request(_BACK), Request(_RELEASE)])
+                reasons[ref] = f"truncate: {describe(failed.error)}"
+        return reasons
 
     def _refusing(self, request: Request, plan: Plan, fault: str) -> None:
         try:
@@ -219,11 +258,35 @@ class Writer:
         else:
             return []
         if len(work.rows) == 1:
-            return [(work, state, reason)]
+            return [(work, state, reason + self._blamed(work, state))]
         if work.sequential:
             return self._one_by_one(work)
         middle = len(work.rows) // 2
         return self._attempt(sliced(work, 0, middle)) + self._attempt(sliced(work, middle, len(work.rows)))
+
+    def _blamed(self, work: Work, state: str) -> str:
+        """Return the column whose value its type does not take: the server does not name it."""
+        if state[:2] != _OF_VALUES or state == _DIVISION:
+            return ""
+        shape, row = (work.rows[0][0], work.rows[0][1:]) if work.sequential else (work.shape, work.rows[0])
+        for parameter, value in zip(shape.parameters, row, strict=True):
+            if value is None:
+                continue
+            text = parameter.texts([value])[0]
+            if parameter.overflows(text) or not self._takes(parameter, text):
+                return f", column {parameter.name}: {parameter.fault}"
+        return ""
+
+    def _takes(self, parameter: Parameter, text: str) -> bool:
+        """Return whether the text can be cast to the column's type."""
+        try:
+            self._wire.run(
+                [Request(_SAVEPOINT), Request(probe(parameter.declared), [text.encode()]), Request(_RELEASE)]
+            )
+        except Failed as failed:
+            self._wire.run([Request(_BACK), Request(_RELEASE)])
+            return not is_about_rows(failed.error)
+        return True
 
     def _one_by_one(self, work: Work) -> list[tuple[Work, str, str]]:
         """Write steps in their order; what comes after one that fails waits with it."""

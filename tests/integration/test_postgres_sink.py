@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fix_postgres_sink import DELETE, INSERT, INTEGER, LOGS, TEXT, USERS, Ends, insert, make, update, users
 
-from cdcsync.change import (
-    UNCHANGED,
-    Batch,
-    Change,
-    Column,
-    CopyStart,
-    Operation,
-    Row,
-    Table,
-    Transaction,
-    pack_version,
-)
+from cdcsync.change import UNCHANGED, Change, Column, CopyStart, Operation, Table
 from cdcsync.errors import ExitStatus, Fatal, Rejected, Transient
 from cdcsync.ports import SinkContext
 from cdcsync.postgres.config import PostgresSink as Config
 from cdcsync.postgres.config import from_url
-from cdcsync.postgres.sink import PostgresSink, identity, sink_check
+from cdcsync.postgres.sink import identity
+from cdcsync.postgres.target_check import sink_check
 from cdcsync.testing.memory import MemoryPosition
 from cdcsync.types import Kind, Type
 
@@ -33,49 +23,13 @@ if TYPE_CHECKING:
 
     from fix_postgres import Database
 
-    from cdcsync.change import Item
-
-INTEGER = Type(Kind.INTEGER, bits=32, name="integer", system="postgres")
-TEXT = Type(Kind.TEXT, name="text", system="postgres")
-USERS = Table("public", "users", (Column("id", INTEGER, nullable=False), Column("name", TEXT)), ("id",))
-LOGS = Table("public", "logs", (Column("line", TEXT),))
-INSERT, UPDATE, DELETE = Operation.INSERT, Operation.UPDATE, Operation.DELETE
+    from cdcsync.testing.servers import PostgresServer
 
 
-@dataclass
-class Ends:
-    """One sink with its store, and the count of what was written."""
-
-    sink: PostgresSink
-    written: int = 0
-
-    def open(self) -> int:
-        """Open both, as the pipeline does."""
-        self.sink.positions().open("")
-        return self.sink.open()
-
-    def close(self) -> None:
-        """Close both."""
-        self.sink.close()
-        self.sink.positions().close()
-
-    def batch(self, *items: Item, part: int = 0, last: bool = True) -> Batch:
-        """Return a batch of one transaction, or one part."""
-        if last or part == 0:
-            self.written += 1
-        at = MemoryPosition(1, self.written, 0 if last else part + 1)
-        transaction = Transaction("t", 0, at, pack_version(1, self.written), items, range(len(items)), part, last)
-        return Batch((transaction,), at, len(items), 1)
-
-    def write(self, *items: Item) -> Any:
-        """Write one transaction."""
-        return self.sink.write(self.batch(*items))
-
-
-def make(database: Database, *tables: Table, pipeline: str = "test", **options: object) -> Ends:
-    """Return ends that are not open yet."""
-    config = Config.model_validate({**from_url(database.url), **options})
-    return Ends(PostgresSink(config, SinkContext(pipeline, Path("/nowhere"), tables, "postgres:1/source")))
+@pytest.fixture(params=[15, 18], ids=lambda version: f"postgres{version}")
+def postgres(request: pytest.FixtureRequest) -> PostgresServer:
+    server: PostgresServer = request.getfixturevalue(f"postgres{request.param}")
+    return server
 
 
 @pytest.fixture
@@ -85,21 +39,6 @@ def ends(database: Database) -> Iterator[Ends]:
     made.open()
     yield made
     made.close()
-
-
-def insert(*rows: Row, table: Table = USERS) -> list[Item]:
-    """Return inserts."""
-    return [Change(table, INSERT, None, row) for row in rows]
-
-
-def update(old: Row, new: Row, table: Table = USERS) -> Item:
-    """Return an update."""
-    return Change(table, UPDATE, old, new)
-
-
-def users(database: Database) -> list[tuple[Any, ...]]:
-    """Return the target's rows."""
-    return database.query("SELECT * FROM users ORDER BY id")
 
 
 def test_rows_and_position_are_committed_together(ends: Ends, database: Database) -> None:
