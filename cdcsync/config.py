@@ -40,6 +40,7 @@ class BatchLimits(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     changes_max: int = Field(default=6000, ge=1)
+    """Changes handed to the sink at once; a transaction of more comes in parts."""
     bytes_max: Size = Field(default=Size(8 << 20), ge=1)
     """In the log's own size."""
 
@@ -67,10 +68,6 @@ class PipelineFile(BaseModel):
     heartbeat: Duration = Field(timedelta(seconds=10), gt=timedelta(0))
     """How long after the last save a position without changes is stored."""
     batch: BatchLimits = BatchLimits()
-    transaction_max: int | None = Field(None, ge=1)
-    """Changes in one transaction above which the pipeline stops; absent: no limit."""
-    transactions: Literal["whole", "parts"] = "whole"
-    """`parts`: a transaction too large for one batch is committed part by part at the sink."""
     state: Path | None = None
     """The state directory; absent: $STATE_DIRECTORY, else `/var/lib/cdcsync/NAME` for root and
     `~/.local/state/cdcsync/NAME` for others."""
@@ -90,8 +87,6 @@ class PipelineConfig:
     on_rejected: Literal["stop", "dead_letter", "skip"]
     heartbeat_s: float
     batch: BatchLimits
-    transaction_max: int | None
-    transactions: Literal["whole", "parts"]
     state: Path
     socket: Path
     path: Path | None = None
@@ -235,8 +230,6 @@ class _Loading:
             on_rejected=file.on_rejected,
             heartbeat_s=file.heartbeat.total_seconds(),
             batch=file.batch,
-            transaction_max=file.transaction_max,
-            transactions=file.transactions,
             state=state,
             socket=file.control.socket or folders.socket(name, self._environ, self._path, state),
             path=self._path,

@@ -9,12 +9,13 @@ import itertools
 import sys
 import textwrap
 from dataclasses import fields
+from datetime import timedelta
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Final, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import click
-from pydantic import BaseModel
+from pydantic import BaseModel, ByteSize, SecretStr
 from pydantic_core import PydanticUndefined
 
 from cdcsync import connectors
@@ -114,23 +115,43 @@ def _parts(annotation: Any) -> list[Any]:
     return list(get_args(annotation)) if get_origin(annotation) in {Union, UnionType} else [annotation]
 
 
+WORDS: Final[dict[object, str]] = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    Path: "path",
+    SecretStr: "secret",
+    timedelta: "duration, as `30s`",
+    ByteSize: "size, as `10MB`",
+    Any: "entries",
+}
+
+
 def _type(annotation: Any) -> str:
     return " or ".join(word for part in _parts(annotation) if (word := _word(part)))
 
 
 def _word(part: Any) -> str:
+    """Return what a user would call the type."""
+    origin, inner = get_origin(part), [each for each in get_args(part) if each is not ...]
     if part is type(None):
         return ""
-    if get_origin(part) is Literal:
-        return ", ".join(f"`{value}`" for value in get_args(part))
-    if get_origin(part) is not None:
-        inner = [_word(word) for word in get_args(part) if word is not ...]
-        return f"{get_origin(part).__name__} of {', '.join(inner)}"
+    if origin is Annotated:
+        return _word(inner[0])
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in inner)
+    if origin in {Union, UnionType}:
+        return _type(part)
+    if origin is tuple:
+        return f"list of {_word(inner[0])}"
+    if origin is dict:
+        return "section" if inner[1] is Any else f"{_word(inner[0])} to {_word(inner[1])}"
     if isinstance(part, type) and issubclass(part, enum.Enum):
         return ", ".join(f"`{member.value}`" for member in part)
-    names = {"str": "text", "int": "number", "float": "number", "bool": "true or false", "tuple": "list"}
-    word = getattr(part, "__name__", str(part))
-    return names.get(word, word)
+    if isinstance(part, type) and issubclass(part, BaseModel):
+        return "section"
+    return WORDS[part]
 
 
 def _default(info: FieldInfo) -> str:
@@ -139,7 +160,18 @@ def _default(info: FieldInfo) -> str:
     value = info.default
     if value in (PydanticUndefined, None, (), "") or isinstance(value, BaseModel):
         return ""
-    return f"`{value.value if isinstance(value, enum.Enum) else value}`"
+    return f"`{_written(value)}`"
+
+
+def _written(value: Any) -> str:
+    """Return a default as one would write it in the file."""
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():g}s"
+    if isinstance(value, ByteSize):
+        return value.human_readable().replace(".0", "")
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value.value if isinstance(value, enum.Enum) else value)
 
 
 def connector_page() -> str:

@@ -6,13 +6,12 @@ import enum
 import ipaddress
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
-    ByteSize,
     ConfigDict,
     Field,
     SecretStr,
@@ -21,33 +20,13 @@ from pydantic import (
 )
 
 from cdcsync.errors import ExitStatus, Fatal
+from cdcsync.units import Duration, Size
 
 PORT: Final = 5432
 NAME_BYTES_MAX: Final = 63
 """NAMEDATALEN - 1; slot names are bound by it as well."""
 
-_SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
-_DURATION: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
 _LSN: Final = re.compile(r"[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}")
-
-
-def _duration(value: object) -> object:
-    """Take "2h", "1h 30m", "500ms" and plain seconds."""
-    if not isinstance(value, str):
-        return value
-    total, end = 0.0, 0
-    while end < len(value):
-        matched = _DURATION.match(value, end)
-        if matched is None or matched[2] not in _SECONDS:
-            msg = f"not a duration: {value!r}; write 30s, 10m, 2h or 1d"
-            raise ValueError(msg)
-        total += float(matched[1]) * _SECONDS[matched[2]]
-        end = matched.end()
-    return timedelta(seconds=total)
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-"""A timedelta written as "2h"."""
 
 
 class TlsMode(enum.StrEnum):
@@ -90,10 +69,11 @@ class Tls(_Section):
 
     mode: TlsMode | None = None
     """Absent: verify-full; prefer where every host is on this machine."""
-    ca: str | None = None
+    ca: Path | None = None
     """PEM file of the authorities to trust; absent: the system's."""
-    cert: str | None = None
-    key: str | None = None
+    cert: Path | None = None
+    """PEM file of our own certificate, where the server asks for one; with `key`."""
+    key: Path | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Tls:
@@ -110,11 +90,13 @@ class PostgresServerConfig(_Section):
     """Where a server is and who we are there; what source, sink and store share."""
 
     host: str | None = None
+    """A name, an address, or the directory of a unix socket."""
     hosts: tuple[str, ...] = ()
     """Several, `host` or `host:port`; the one that is the primary is taken."""
     port: int = Field(PORT, ge=1, le=65535)
     user: str
     password: SecretStr | None = None
+    """A reference: `${env:NAME}`, `${file:PATH}` or `${credential:NAME}`."""
     database: str
     tls: Tls = Tls()
     connect_timeout_s: int = Field(10, ge=2)
@@ -167,12 +149,15 @@ class Publication(_Section):
     name: Annotated[str, Field(min_length=1)] | None = None
     """Absent: the slot's name."""
     mode: PublicationMode = PublicationMode.FILTERED
+    """`filtered`: the mapping's tables, made by cdcsync; `all_tables`: FOR ALL TABLES, made by cdcsync; `existing`:
+    somebody else's, only checked."""
 
 
 class FromLsn(_Section):
     """Start at a place in the log, which a slot still holds."""
 
     lsn: str
+    """As `16/B374D848`."""
 
     @field_validator("lsn")
     @classmethod
@@ -187,7 +172,9 @@ class Retain(_Section):
     """How much of the log a second slot keeps, to be replayed; whichever limit is reached first."""
 
     time: Duration | None = None
-    bytes: ByteSize | None = None
+    """Log no older than this."""
+    bytes: Size | None = None
+    """Log no longer than this."""
 
     @model_validator(mode="after")
     def _some(self) -> Retain:
@@ -216,16 +203,18 @@ _OTHER_STARTS: Final = {
 
 
 class PostgresSource(PostgresServerConfig):
-    """`source: postgres:`."""
+    """The database whose log is read."""
 
     slot: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,56}$")] | None = None
     """Absent: `cdcsync_` and the pipeline's name. 56, so that `_retain` still fits into 63."""
     publication: Publication = Publication()
     start: Start = "initial"
+    """Of the first run: `initial` copies the rows, then follows the log; `now` follows the log from here on."""
     retain: Retain | None = None
     failover: bool | None = None
     """Whether standbys synchronise the slot; absent: on servers from 17 on."""
     partitions: Partitions = Partitions.ROOT
+    """As which table a partition's changes come."""
     messages: bool = False
     """Whether logical messages (pg_logical_emit_message) are read."""
 
@@ -273,7 +262,7 @@ class SynchronousCommit(enum.StrEnum):
 
 
 class PostgresSink(PostgresServerConfig):
-    """`sink: postgres:`."""
+    """The database that is kept in step."""
 
     model_config = ConfigDict(defer_build=True)
 
@@ -282,10 +271,13 @@ class PostgresSink(PostgresServerConfig):
     create_tables: bool = True
     """Whether missing target tables are created."""
     isolation: Isolation = Isolation.READ_COMMITTED
+    """Of the sink's transactions."""
     lock_timeout: Duration = timedelta(seconds=30)
+    """How long a statement waits for a lock before the batch is tried again."""
     statement_timeout: Duration = timedelta(0)
     """0: no limit."""
     synchronous_commit: SynchronousCommit = SynchronousCommit.ON
+    """What a commit waits for; `off` would call durable what can still be lost."""
 
     def session(self) -> dict[str, str]:
         """Return the limits and the isolation of every transaction."""
@@ -298,11 +290,12 @@ class PostgresSink(PostgresServerConfig):
 
 
 class PostgresStore(PostgresServerConfig):
-    """`positions: postgres:`."""
+    """A database that stores positions for sinks that cannot."""
 
     model_config = ConfigDict(defer_build=True)
 
     schema_: str = Field("public", alias="schema", min_length=1)
+    """Where `cdcsync_positions` lies."""
 
     def session(self) -> dict[str, str]:
         """A position is durable when its commit returns."""
@@ -325,6 +318,8 @@ def from_url(url: str) -> dict[str, Any]:
     _put_hosts(section, names)
     tls: dict[str, str] = {}
     for key, value in parse_qsl(parts.query):
+        if (key, value) == ("sslrootcert", "system"):
+            continue  # libpq's word for the system's authorities, which is what no `ca` means here
         if key in _TLS_OPTIONS:
             tls[_TLS_OPTIONS[key]] = value
         elif key == "connect_timeout":

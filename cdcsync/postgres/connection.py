@@ -118,11 +118,11 @@ def parameters(config: PostgresServerConfig) -> dict[str, Any]:
     if config.password is not None:
         options["password"] = config.password.get_secret_value()
     if config.tls.ca is not None:
-        options["sslrootcert"] = config.tls.ca
+        options["sslrootcert"] = str(config.tls.ca)
     elif config.tls_mode is TlsMode.VERIFY_FULL:
         options["sslrootcert"] = "system"
     if config.tls.cert is not None:
-        options["sslcert"], options["sslkey"] = config.tls.cert, config.tls.key
+        options["sslcert"], options["sslkey"] = str(config.tls.cert), str(config.tls.key)
     return options
 
 
