@@ -18,6 +18,7 @@ from cdcsync.errors import ExitStatus, Fatal
 from cdcsync.types import Kind, Type
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
 NAME: Final = "cdcsync_positions"
@@ -107,6 +108,18 @@ def other_source(pipeline: str, stored: str, ours: str) -> Fatal:
         hint=f"configure the former source, or forget the position with `cdcsync positions clear {pipeline}`",
         status=ExitStatus.CONFIG,
     )
+
+
+def refuse_gone(pipeline: str, missing: Iterable[Table], known: Collection[str]) -> None:
+    """Raise Fatal when a target table is missing that was there when the position was stored: its rows are lost."""
+    gone = [table.qualified for table in missing if table.qualified in known]
+    if gone:
+        msg = f"target table {', '.join(gone)} is gone, though pipeline {pipeline} has a stored position"
+        hint = (
+            f"bring it back as it was; or `cdcsync drop {pipeline}`, empty the other target tables, and run again "
+            "to copy everything"
+        )
+        raise Fatal(msg, hint=hint)
 
 
 class LockFile:

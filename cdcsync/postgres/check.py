@@ -71,7 +71,10 @@ def check(config: PostgresSource, context: SourceContext) -> list[Finding]:
 
 
 def circles(connection: Connection, tables: Sequence[TableInfo], context: SourceContext) -> list[Finding]:
-    """Find pipelines that write into these tables from where this one writes to: changes would run for ever."""
+    """Find pipelines that write into these tables from where this one writes to: changes would run for ever.
+
+    One without a position never ran, or was dropped: being refused once is not to stop the other for good.
+    """
     writers = _rows(
         connection,
         "SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
@@ -81,7 +84,7 @@ def circles(connection: Connection, tables: Sequence[TableInfo], context: Source
     ours = {table.qualified for table in tables}
     found: list[Finding] = []
     for (schema,) in writers:
-        query = sql.SQL("SELECT pipeline, source, tables FROM {}").format(sql.Identifier(schema, POSITIONS))
+        query = sql.SQL("SELECT pipeline, source, tables FROM {} WHERE position IS NOT NULL").format(sql.Identifier(schema, POSITIONS))
         for pipeline, source, written in _rows(connection, query, []):
             names = {name if "." in name else f"{schema}.{name}" for name in json.loads(written)}
             both = sorted(ours & names)

@@ -78,6 +78,10 @@ RULES: Final[Mapping[str, Rule]] = {
 }
 """By SQLSTATE or by its class of two letters. What is not here is fatal: unknown is never retried."""
 
+_UNSENT: Final = (
+    "the source holds a value that it cannot send as UTF-8: mend that row; what is in the log stays as it is, so "
+    "`cdcsync drop`, empty the target tables, and run again to copy everything"
+)
 _UNKNOWN: Final = Rule(Verdict.DATA, "this error is not known to cdcsync: the server's log says more")
 _STATUS: Final = {
     Verdict.PERMISSION: ExitStatus.PERMISSION,
@@ -107,7 +111,10 @@ def verdict(error: psycopg.Error, end: End, doing: str) -> Transient | Fatal:
     message = f"{doing}: {describe(error)}"
     if rule.verdict is Verdict.TRANSIENT:
         return Transient(end, message)
-    hint = rule.hint or "the target does not take a row: see the server's log"
+    context = error.diag.context or ""
+    if end is End.SOURCE and context.startswith("slot "):
+        message = f"{message}; {context}"
+    hint = rule.hint or (_UNSENT if end is End.SOURCE else "the target does not take a row: see the server's log")
     return Fatal(message, hint=hint, status=_STATUS[rule.verdict])
 
 

@@ -85,6 +85,8 @@ class PostgresStore:
         self._lane = ""
         self.fence = 0
         """Ours since the first `open`; 0 before."""
+        self.known: frozenset[str] = frozenset()
+        """The target tables that there were when a position was stored; empty when none is."""
         self._reached: set[str] | None = None
         """What this process knows to be stored, or perhaps stored when a commit's answer was lost."""
 
@@ -179,6 +181,8 @@ class PostgresStore:
                 raise self.lost()
             return
         context = self._context
+        before = self._row("position, tables")
+        self.known = frozenset(json.loads(before[1])) if before and before[0] is not None else frozenset()
         tables = json.dumps([table.qualified for table in context.tables])
         row = self._run(_TAKE, [context.pipeline, self._lane, context.source, tables, holder()]).fetchone()
         assert row is not None  # noqa: S101  an INSERT with RETURNING

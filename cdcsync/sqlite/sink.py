@@ -10,9 +10,10 @@ from cdcsync.change import Batch, CopyStart, SchemaChange, Table
 from cdcsync.errors import End, Fatal, Rejected
 from cdcsync.folding import Barrier, Group, fold
 from cdcsync.ports import Guarantee, SinkContext
+from cdcsync.positions import refuse_gone
 from cdcsync.sql import quote, refuse
 from cdcsync.sqlite.errors import is_data, translated
-from cdcsync.sqlite.store import SqliteStore, ensure_table, transaction
+from cdcsync.sqlite.store import SqliteStore, ensure_table, table_there, transaction
 from cdcsync.sqlite.writer import DATA_ERRORS, Missed, Plan, Writer
 
 if TYPE_CHECKING:
@@ -46,7 +47,10 @@ class SqliteSink:
         """Create missing tables, check the others; return the epoch stored. The store is open."""
         self._forget()
         with translated(self._config.path, End.SINK):
-            with transaction(self._store.connection):
+            connection = self._store.connection
+            gone = [table for table in self._context.tables if table_there(connection, table.name) is None]
+            refuse_gone(self._context.pipeline, gone, self._store.known)
+            with transaction(connection):
                 self._prepare(self._context.tables)
             stored = self._store.load()
             self._stored = stored.position if stored else ""

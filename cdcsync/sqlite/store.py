@@ -91,6 +91,8 @@ class SqliteStore:
         self._lane = ""
         self._lock: LockFile | None = None
         self._fence: int | None = None
+        self.known: frozenset[str] = frozenset()
+        """The target tables that there were when a position was stored; empty when none is."""
         self._connection: sqlite3.Connection | None = None
 
     @property
@@ -123,6 +125,10 @@ class SqliteStore:
                     self._check_fence()
 
     def _take(self) -> int:
+        table = quote(POSITIONS.name)
+        query = f"SELECT tables FROM {table} WHERE position IS NOT NULL AND pipeline = ? AND lane = ?"  # noqa: S608
+        before = self.connection.execute(query, self._row()).fetchone()
+        self.known = frozenset(orjson.loads(before[0])) if before else frozenset()
         tables = orjson.dumps([table.qualified for table in self._context.tables]).decode()
         row = (self._context.pipeline, self._lane, self._context.source, tables, holder(), now())
         return int(self.connection.execute(STATEMENTS.take, row).fetchone()[0])

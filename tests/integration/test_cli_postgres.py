@@ -1,4 +1,4 @@
-"""The real command over a real PostgreSQL: into jsonl, SQLite and PostgreSQL, and bad input of every kind."""
+"""The real command over a real PostgreSQL: into jsonl, SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from fix_command import stopped
 from fix_postgres import drop_database, make_database
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
 
     from fix_command import Command
@@ -121,87 +120,3 @@ def test_a_tail_leaves_no_slot_and_no_publication(command: Command, database: Da
     assert json.loads(output)["key"] == {"id": 7}, errors
     assert database.query("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()") == []
     assert database.query("SELECT pubname FROM pg_publication") == []
-
-
-def refused(command: Command, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run what has to be refused with one message and a hint."""
-    got = command(*words)
-    assert got.returncode in {65, 76, 77, 78}, got.stderr
-    assert "Traceback" not in got.stderr
-    assert got.stderr.count("error: ") == 1
-    assert "\n  -> " in got.stderr
-    return got
-
-
-def test_a_wrong_password_is_said_without_the_password(command: Command, database: Database) -> None:
-    url = database.url.replace(database.server.password, "not-the-right-one")
-
-    got = refused(command, "run", pipeline(command, url, "'stdout:'"))
-
-    assert got.returncode == 77
-    assert "not-the-right-one" not in got.stderr
-
-
-def test_source_and_target_being_the_same_table_is_refused(command: Command, database: Database) -> None:
-    database.execute(SHOP)
-
-    got = refused(command, "run", pipeline(command, database.url, database.url))
-
-    assert got.returncode == 78
-    assert "same table: public.orders" in got.stderr
-
-
-def test_no_stored_position_though_our_slot_exists_is_refused(command: Command, database: Database) -> None:
-    database.execute(SHOP)
-    database.execute("SELECT pg_create_logical_replication_slot('cdcsync_orders', 'pgoutput')")
-
-    got = refused(command, "run", pipeline(command, database.url, f"jsonl:{command.folder / 'out.jsonl'}"))
-
-    assert "cdcsync_orders" in got.stderr
-
-
-def test_a_slot_dropped_while_down_is_refused(command: Command, database: Database) -> None:
-    path = pipeline(command, database.url, f"jsonl:{command.folder / 'out.jsonl'}")
-    carried(command, path, database)
-    database.execute("SELECT pg_drop_replication_slot('cdcsync_orders')")
-
-    got = refused(command, "run", path)
-
-    assert got.returncode == 65
-    assert "cdcsync_orders" in got.stderr
-
-
-def test_a_target_of_another_shape_is_refused(command: Command, database: Database, target: Database) -> None:
-    database.execute(SHOP)
-    target.execute("CREATE TABLE orders (id bigint PRIMARY KEY, colour text)")
-
-    got = refused(command, "run", pipeline(command, database.url, target.url))
-
-    assert "note" in got.stderr
-
-
-def test_a_table_without_identity_is_refused_with_the_sql_that_mends_it(command: Command, database: Database) -> None:
-    database.execute("CREATE TABLE history (id int)")
-    path = pipeline(command, database.url, "'stdout:'", tables="public.history")
-
-    got = refused(command, "run", path)
-    checked = command("check", path)
-
-    assert "history" in got.stderr
-    assert checked.returncode == 1
-    assert "ALTER TABLE" in checked.stdout
-
-
-def test_two_daemons_in_a_circle_are_refused(command: Command, database: Database, target: Database) -> None:
-    database.execute(SHOP)
-    there = command.start("run", pipeline(command, database.url, target.url))
-    command.wait(
-        lambda got: got.get("state") == "running" and target.query("SELECT to_regclass('orders')") != [(None,)]
-    )
-    stopped(there)
-    back = f"name: back\nsource: {target.url}\nsink: {database.url}\ntables: [public.orders]\n"
-
-    got = refused(command, "run", command.write(back, "back.yaml"))
-
-    assert got.returncode == 78
-    assert "circle" in got.stderr

@@ -77,8 +77,8 @@ def test_a_server_without_logical_wal_is_found() -> None:
 
 def test_two_pipelines_in_a_circle_are_found(database: Database) -> None:
     database.execute(
-        "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE cdcsync_positions (pipeline text, source text, tables text);"
-        """INSERT INTO cdcsync_positions VALUES ('other', 'postgres:1/x', '["public.a"]')"""
+        "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE cdcsync_positions (pipeline text, source text, tables text, position text);"
+        """INSERT INTO cdcsync_positions VALUES ('other', 'postgres:1/x', '["public.a"]', '1')"""
     )
     with connect(section(database), application_name="test") as connection:
         tables = [table for table, _ in select(Catalogue(connection), Named("a"), Partitions.ROOT)]
