@@ -14,6 +14,7 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
@@ -22,7 +23,7 @@ from cdcsync.change import UNCHANGED, Change, CopyStart, Operation, SchemaChange
 from cdcsync.types import BoundedArray, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from cdcsync.change import Item, Message, Row, Table, Transaction, Value
     from cdcsync.types import Type
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _dumps: Final = orjson.dumps
 _missing: Final = UNCHANGED
+_ALL: Final = b',"unchanged":[]'
 
 
 class Lines:
@@ -37,11 +39,14 @@ class Lines:
 
     def __init__(self) -> None:
         self._plans: dict[Table, Plan] = {}
+        self._second = -1
+        self._second_text = b""
 
     def encode(self, transaction: Transaction) -> bytes:
         """Return the lines of all items in order, each with its newline."""
         pieces: list[bytes] = []
-        tail = _tail(transaction)
+        tail = self._tail(transaction)
+        end = _ALL + tail
         table = None
         plan = _NOTHING
         for item in transaction.items:
@@ -51,9 +56,22 @@ class Lines:
             if item[0] is not table:
                 table = item[0]
                 plan = self._plan(table)
-            plan.put(pieces, item[1], item[2], item[3])
-            pieces.append(tail)
+            plan.put(pieces, end, item[1], item[2], item[3])
         return b"".join(pieces)
+
+    def _tail(self, transaction: Transaction) -> bytes:
+        """Return what all lines of the transaction end with; commits of one second share its text."""
+        second = transaction.commit_time_us // 1_000_000
+        if second != self._second:
+            self._second = second
+            self._second_text = commit_time(second * 1_000_000)[: -len(".000000Z")].encode()
+        return b',"commit_time":"%b.%06dZ","transaction":%b,"position":%b,"version":%d}\n' % (
+            self._second_text,
+            transaction.commit_time_us - second * 1_000_000,
+            _dumps(transaction.id),
+            _dumps(transaction.position.encode()),
+            transaction.version,
+        )
 
     def _plan(self, table: Table) -> Plan:
         plan = self._plans.get(table)
@@ -67,48 +85,54 @@ class Plan:
 
     def __init__(self, table: Table, *, exact: bool = False) -> None:
         self._names = tuple(column.name for column in table.columns)
-        self._converters = [
-            (index, converter)
+        self._converters = {
+            index: converter
             for index, column in enumerate(table.columns)
             if (converter := _converter(column.type, exact=exact)) is not None
-        ]
+        }
+        self._object = _maker(self._names, self._converters)
+        """Builds a whole row's object; None when a value was not carried."""
         self._key_at = table.key_at
         self._key_head = b"{" + _name(table.key[0]) + b":" if len(table.key) == 1 else b""
+        rest = [index for index in range(len(table.columns)) if index not in table.key_at]
+        self._rest = itemgetter(*rest) if rest else None
+        """Picks the columns beside the key."""
+        self._no_rest = (_missing,) * len(rest) if len(rest) > 1 else _missing
+        """What it gives of a row whose key alone was carried."""
         self._heads = {
             operation: b'{"table":%s,"operation":%s,"key":' % (_dumps(table.qualified), _dumps(operation.value))
             for operation in Operation
         }
 
-    def put(self, pieces: list[bytes], operation: Operation, before: Row | None, after: Row | None) -> None:
-        """Append one change up to its transaction's fields."""
-        pieces.append(self._heads[operation])
+    def put(self, pieces: list[bytes], end: bytes, operation: Operation, before: Row | None, after: Row | None) -> None:
+        """Append one change's line; `end` is that of a line with nothing unchanged."""
+        head = self._heads[operation]
         if after is None:
             if before is None:
-                pieces.append(b'null,"before":null,"after":null,"unchanged":[]')
+                pieces += (head, b'null,"before":null,"after":null', end)
             else:
-                pieces += (self.key(before), b',"before":', self.row(before), b',"after":null,"unchanged":[]')
+                key = self.key(before)
+                pieces += (head, key, b',"before":', self._before(before, before, key), b',"after":null', end)
             return
         key = self.key(after)
-        pieces.append(key)
         if before is None:
-            pieces.append(b',"before":null,"after":')
+            pieces += (head, key, b',"before":null,"after":')
         else:
-            pieces += (b',"before":', self._before(before, after, key), b',"after":')
-        pieces.append(self.row(after))
-        pieces.append(b',"unchanged":' + _dumps(self._unchanged(after)) if lacks(after) else b',"unchanged":[]')
+            pieces += (head, key, b',"before":', self._before(before, after, key), b',"after":')
+        made = self._object(after)
+        if made is None:
+            pieces += (self.row(after), b',"unchanged":', _dumps(self._unchanged(after)), end[len(_ALL) :])
+        else:
+            pieces += (_dumps(made), end)
 
     def _before(self, before: Row, after: Row, key: bytes) -> bytes:
         """Return the row before; often the log carried its key alone, the same as after."""
-        carried = 0
-        for value in before:
-            if value is not _missing:
-                carried += 1
-        if carried == len(self._key_at):
+        if self._rest is None or self._rest(before) == self._no_rest:
             for index in self._key_at:
                 if before[index] is _missing or before[index] != after[index]:
                     break
             else:
-                return key if carried else b"{}"
+                return key if self._key_at else b"{}"
         return self.row(before)
 
     def key(self, row: Row) -> bytes:
@@ -125,28 +149,44 @@ class Plan:
 
     def row(self, row: Row) -> bytes:
         """Return the carried columns of a row as an object."""
-        if self._converters:
-            values = list(row)
-            for index, converter in self._converters:
-                value = values[index]
-                if value is not None and value is not _missing:
-                    values[index] = converter(value)
-            row = tuple(values)
-        if lacks(row):
-            names = self._names
-            return _dumps({names[index]: value for index, value in enumerate(row) if value is not _missing})
-        return _dumps(dict(zip(self._names, row)))  # noqa: B905  `strict` doubles its cost
+        made = self._object(row)
+        if made is not None:
+            return _dumps(made)
+        made = {}
+        for index, value in enumerate(row):
+            if value is not _missing:
+                convert = self._converters.get(index) if value is not None else None
+                made[self._names[index]] = value if convert is None else convert(value)
+        return _dumps(made)
 
     def _unchanged(self, row: Row) -> list[str]:
         return [name for name, value in zip(self._names, row, strict=True) if value is _missing]
 
 
-def lacks(row: Row) -> bool:
-    """Return whether a value is UNCHANGED; faster than `in`, which compares before it looks at the identity's end."""
-    for value in row:  # noqa: SIM110  a generator is slower
-        if value is _missing:
-            return True
-    return False
+def _maker(
+    names: Sequence[str], converters: Mapping[int, Callable[[Value], Any]]
+) -> Callable[[Row], dict[str, Any] | None]:
+    """Return a function from a row to its object, None when a value of it is UNCHANGED.
+
+    It is written for the columns, as the standard library writes a dataclass's `__init__`: a display of known keys
+    costs half of `dict(zip(..))`, which is what a line costs most.
+    """
+    values = [f"v{index}" for index in range(len(names))]
+    fields = [
+        f"{name!r}: {value if index not in converters else f'None if {value} is None else convert{index}({value})'}"
+        for index, (name, value) in enumerate(zip(names, values, strict=True))
+    ]
+    lines = [
+        "def made(row):",
+        f"    {', '.join(values)}, = row" if values else "    pass",
+        f"    if {' or '.join([f'{value} is missing' for value in values]) or False}:",
+        "        return None",
+        f"    return {{{', '.join(fields)}}}",
+    ]
+    scope: dict[str, Any] = {"missing": _missing, **{f"convert{at}": each for at, each in converters.items()}}
+    exec("\n".join(lines), scope)  # noqa: S102  names come in as literals alone
+    made: Callable[[Row], dict[str, Any] | None] = scope["made"]
+    return made
 
 
 _NOTHING: Final = Plan.__new__(Plan)
@@ -154,17 +194,6 @@ _NOTHING: Final = Plan.__new__(Plan)
 
 def _name(name: str) -> bytes:
     return _dumps(name)
-
-
-def _tail(transaction: Transaction) -> bytes:
-    """Return what all lines of the transaction end with."""
-    fields = {
-        "commit_time": commit_time(transaction.commit_time_us),
-        "transaction": transaction.id,
-        "position": transaction.position.encode(),
-        "version": transaction.version,
-    }
-    return b"," + _dumps(fields, option=orjson.OPT_APPEND_NEWLINE)[1:]
 
 
 def commit_time(time_us: int) -> str:

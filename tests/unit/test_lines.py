@@ -126,3 +126,23 @@ def test_a_key_has_one_text_and_a_keyless_row_none() -> None:
 
     assert encode_key(TABLE, ROW) == encode_key(TABLE, (ROW[0], *[UNCHANGED] * 5))
     assert encode_key(keyless, ROW) is None
+
+
+def test_a_column_name_that_looks_like_code_is_a_name() -> None:
+    names = ("a'b", 'a"b', "{x}", "a\\", "'}); raise SystemExit #", "v0", "missing", "line\nbreak", "é")
+    table = Table("", "t", tuple(Column(name, Type(Kind.INTEGER, bits=32)) for name in names), (names[4],))
+    row = tuple(range(len(names)))
+
+    got = orjson.loads(encode_row(table, row))
+
+    assert got == dict(zip(names, row, strict=True))
+    assert decode_row(table, encode_row(table, row)) == row
+    assert encode_row(Table("", "t", ()), ()) == b"{}"
+
+
+def test_a_text_that_reads_unchanged_is_a_text() -> None:
+    table = Table("", "t", (Column("a", Type(Kind.TEXT)), Column("b", Type(Kind.BYTES))))
+
+    assert encode_row(table, ("unchanged", None)) == b'{"a":"unchanged","b":null}'
+    assert encode_row(table, (UNCHANGED, b"x")) == b'{"b":"eA=="}'
+    assert encode_row(table, ("x", UNCHANGED)) == b'{"a":"x"}'
