@@ -125,6 +125,8 @@ class Victim:
         self._environment = {**os.environ, **environment}
         self.log = log
         """Its output, of all its lives."""
+        self.started_ns = 0
+        """When it was started last, on the monotonic clock."""
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -143,6 +145,7 @@ class Victim:
 
     def start(self) -> None:
         """Start it once more."""
+        self.started_ns = time.monotonic_ns()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment
@@ -160,6 +163,21 @@ class Victim:
         process = self._alive()
         process.send_signal(signal.SIGTERM)
         return process.wait(within_s)
+
+    def pause(self) -> None:
+        """SIGSTOP it: it hangs, its connections and locks stay."""
+        self._alive().send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """End a `pause`."""
+        self._alive().send_signal(signal.SIGCONT)
+
+    def await_end(self, within_s: float = 30.0) -> int:
+        """Return the exit status with which it ends by itself. Raises subprocess.TimeoutExpired."""
+        if self._process is None:
+            msg = "the program was never started"
+            raise AssertionError(msg)
+        return self._process.wait(within_s)
 
     def rest(self, seconds: float) -> None:
         """Let it work. Raises AssertionError with its log when it ends by itself meanwhile."""
