@@ -36,6 +36,9 @@ class Proxy:
         self.port: int = self._listener.getsockname()[1]
         self.passed_bytes = 0
         """From the server to clients, of all connections."""
+        self.lost = 0
+        """Answers that `lose` has swallowed."""
+        self._losing = b""
         self._flowing = threading.Event()
         self._flowing.set()
         self._refusing = False
@@ -68,6 +71,10 @@ class Proxy:
         """Cut every connection, and each new one at once."""
         self._refusing = True
         self.cut()
+
+    def lose(self, answer: bytes) -> None:
+        """Cut, once, the connection whose server says this next: the server has done it, the client never hears."""
+        self._losing = answer
 
     def cut(self) -> None:
         """Reset every connection, what is under way is lost; new ones pass."""
@@ -106,9 +113,13 @@ class Proxy:
         with contextlib.suppress(OSError):
             while chunk := giver.recv(CHUNK_BYTES):
                 self._flowing.wait()
-                taker.sendall(chunk)
+                if counts and self._losing and self._losing in chunk:
+                    self._losing = b""
+                    self.lost += 1
+                    break
                 if counts:
                     self.passed_bytes += len(chunk)
+                taker.sendall(chunk)
         with self._lock:
             self._ends -= {giver, taker}
         for end in (giver, taker):

@@ -131,3 +131,19 @@ def test_a_victim_that_ends_by_itself_is_told_with_its_log(tmp_path: Path) -> No
 
         with pytest.raises(AssertionError, match=r"exit status 1\nno disk"):
             victim.rest(10)
+
+
+def test_an_answer_that_a_proxy_loses_ends_that_connection_alone(echo: int) -> None:
+    with Proxy("127.0.0.1", echo) as proxy:
+        with socket.create_connection((proxy.host, proxy.port), 5) as client:
+            proxy.lose(b"COMMIT")
+            client.sendall(b"hello")
+            assert client.recv(5, socket.MSG_WAITALL) == b"hello"
+            client.sendall(b"COMMIT")
+
+            assert _is_over(client)
+
+        assert proxy.lost == 1
+        with socket.create_connection((proxy.host, proxy.port), 5) as client:
+            client.sendall(b"COMMIT")
+            assert client.recv(6, socket.MSG_WAITALL) == b"COMMIT"
