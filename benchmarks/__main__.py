@@ -32,13 +32,14 @@ def list_benchmarks() -> None:
 @click.argument("names", nargs=-1, required=True, type=click.Choice([*ALL, "all"]))
 @click.option("--rows", type=int, help="Rows a round, instead of the benchmark's own number.")
 @click.option("--rounds", type=int, default=3, show_default=True, help="How often each contender has its turn.")
-@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON, for docs/reference/benchmarks.md.")
 def run(names: tuple[str, ...], rows: int | None, rounds: int, *, as_json: bool) -> None:
     """Run benchmarks: start servers, write the input, take turns, check the last rows, compare."""
     chosen = list(ALL) if "all" in names else list(names)
     results = [ALL[name].run(rows or ALL[name].rows, rounds) for name in chosen]
     if as_json:
-        document = {"machine": machine(), "rounds": rounds, "results": [asdict(result) for result in results]}
+        command = f"python -m benchmarks run {' '.join(names)} --rounds {rounds} --json"
+        document = {"command": command, "machine": machine(), "rounds": rounds, "results": list(map(asdict, results))}
         click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
         return
     for result in results:

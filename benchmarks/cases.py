@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -95,7 +96,9 @@ def _figures(rounds: dict[str, list[Usage]], rows: int) -> list[Figure]:
             cpu_s=statistics.median(usage.cpu_s for usage in usages),
             peak_mb=max(usage.peak_mb for usage in usages),
             wall_s=statistics.median(usage.wall_s for usage in usages),
-            ratio=statistics.median(base.wall_s / usage.wall_s for base, usage in zip(first, usages, strict=True)),
+            ratio=statistics.median(
+                base.wall_s / usage.wall_s for base, usage in zip(first[-len(usages) :], usages, strict=True)
+            ),
         )
         for name, usages in rounds.items()
     ]
@@ -114,24 +117,26 @@ def postgres_jsonl(rows: int, rounds: int) -> Result:
             each.take_position(source.password)
         proof = Ours("proof", place)
         proof.configure(source, {"jsonl": {"path": str(place / "proof.jsonl")}})
-        proof.take_position(source.password)
         debezium = peers.Debezium(place)
         last: list[dict[str, object]] = []
-        written = traffic.Written(0, 0, 0, 0)
-        for _ in range(rounds):
+        for number in range(rounds):
+            final = number == rounds - 1
             peers.make_slot(source, "recv")
-            peers.make_slot(source, "debezium")
+            if final:
+                proof.take_position(source.password)
+                peers.make_slot(source, "debezium")
             written = traffic.write(source, rows, 1000)
             usages.setdefault("pg_recvlogical", []).append(
                 peers.pg_recvlogical(source, "recv", written.end_lsn, place / "recv.log")
             )
             for name, each in ours.items():
                 usages.setdefault(name, []).append(each.run_to(written.last_lsn, source.password))
-            usage, last = debezium.run(source, "debezium", rows)
-            usages.setdefault("Debezium Engine", []).append(usage)
+            if final:
+                proof.run_to(written.last_lsn, source.password)
+                usage, last = debezium.run(source, "debezium", rows)
+                usages["Debezium Engine, one round"] = [usage]
+                peers.drop_slot(source, "debezium")
             peers.drop_slot(source, "recv")
-            peers.drop_slot(source, "debezium")
-        proof.run_to(written.last_lsn, source.password)
         want = traffic.last_rows(source)
         _prove([_textual(line["after"]) for line in _tail(place / "proof.jsonl")], want)
         if [int(str(row["id"])) for row in last] != [int(str(row[0])) for row in want]:
@@ -311,7 +316,7 @@ def _first_change_s(ours: Ours, source: PostgresServer) -> float:
 ALL = {
     bench.name: bench
     for bench in (
-        Bench("postgres-jsonl", str(postgres_jsonl.__doc__), 1_000_000, postgres_jsonl),
+        Bench("postgres-jsonl", str(postgres_jsonl.__doc__), 2_000_000, postgres_jsonl),
         Bench("postgres-postgres-single", str(postgres_postgres_single.__doc__), 100_000, postgres_postgres_single),
         Bench("postgres-postgres-bulk", str(postgres_postgres_bulk.__doc__), 500_000, postgres_postgres_bulk),
         Bench("postgres-latency", str(postgres_latency.__doc__), 30_000, postgres_latency),
@@ -329,4 +334,4 @@ def machine() -> dict[str, str]:
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         "",
     )
-    return {"python": sys.version.split()[0], "cpu": cpu}
+    return {"python": sys.version.split()[0], "cpu": cpu, "cores": str(os.cpu_count())}

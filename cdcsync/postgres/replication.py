@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 from psycopg import pq
 
-from cdcsync.errors import End, Transient
+from cdcsync.errors import End, Fatal, Transient
 from cdcsync.postgres.errors import verdict
 from cdcsync.postgres.pgoutput import POSTGRES_EPOCH_US
 from cdcsync.postgres.position import format_lsn
@@ -52,6 +52,9 @@ class Stream:
         self._flushed = 0
         self._said_at = self._heard_at = clock()
         self._asked_at: float | None = None
+        self._skipping: str | None = None
+        """What the server said when it skipped a publication that did not exist at a point in the log."""
+        connection.add_notice_handler(self._noticed)
         self._drained = 0
         """Messages read since the last wait."""
 
@@ -94,7 +97,7 @@ class Stream:
         self.keep_alive()
         drained, self._drained = self._drained, 0
         if 0 < drained < NAP_BELOW and self._wait_readable(0):
-            time.sleep(NAP_S)
+            select.select([], [], [], NAP_S)
         elif not self._wait_readable(min(timeout_s, self._status_s)):
             self._check_silence()
             return False
@@ -119,8 +122,17 @@ class Stream:
         self._put(_pack_status(b"r", self._flushed, self._flushed, self._flushed, at, ask))
         self._said_at = self._clock()
 
+    def check_whole(self) -> None:
+        """Raise Fatal when the server left changes out; called before a position moves past a commit.
+
+        From version 18 on it only warns where older ones refuse, and the changes are not in the stream.
+        """
+        if self._skipping is not None:
+            raise _unpublished(self._skipping)
+
     def answer(self, keepalive: bytes) -> int:
         """Answer a keepalive that asks for it; return its end of the log."""
+        self.check_whole()
         wal_end, _, asks = _unpack_keepalive(keepalive)
         if asks:
             self.say()
@@ -164,8 +176,20 @@ class Stream:
             msg = f"the server was silent for {now - self._heard_at:.0f} s, though asked"
             raise Transient(End.SOURCE, msg)
 
+    def _noticed(self, notice: psycopg.errors.Diagnostic) -> None:
+        if notice.sqlstate == psycopg.errors.UndefinedObject.sqlstate:
+            self._skipping = notice.message_primary or "a publication is missing"
+
     def _refused(self, result: pq.abc.PGresult | None) -> Exception:
         if result is None or result.status in {pq.ExecStatus.COMMAND_OK, pq.ExecStatus.COPY_OUT}:
             return Transient(End.SOURCE, "the server ended the stream")
         error = psycopg.errors.error_from_result(result, encoding="utf-8")
+        if isinstance(error, psycopg.errors.UndefinedObject):
+            return _unpublished(error.diag.message_primary or "a publication is missing")
         return verdict(error, End.SOURCE, "reading the log")
+
+
+def _unpublished(said: str) -> Fatal:
+    msg = f"changes are not in the stream: {said} at this point of the log, where it was dropped or not made yet"
+    hint = "`cdcsync drop`, empty the target tables, and run again to copy everything; keep the publication from now on"
+    return Fatal(msg, hint=hint)
