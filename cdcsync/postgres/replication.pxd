@@ -9,6 +9,7 @@ cdef class Stream:
     cdef double _said_at
     cdef double _heard_at
     cdef object _asked_at
+    cdef object _skipping
     cdef Py_ssize_t _drained
 
     cpdef read(self)
