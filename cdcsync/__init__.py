@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cdcsync.following import stream
     from cdcsync.pipeline import Pipeline
-    from cdcsync.stream import stream
 
 __all__ = ["Pipeline", "stream"]
 
@@ -18,8 +18,8 @@ def __getattr__(name: str) -> Any:
 
         return Pipeline
     if name == "stream":
-        import importlib  # noqa: PLC0415
+        from cdcsync.following import stream  # noqa: PLC0415
 
-        return importlib.import_module("cdcsync.stream").stream
+        return stream
     msg = f"module 'cdcsync' has no attribute {name!r}"
     raise AttributeError(msg)

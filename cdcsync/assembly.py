@@ -143,6 +143,7 @@ class Assembly:
         from cdcsync.reader import Limits  # noqa: PLC0415
 
         facts = self.facts()
+        self.refuse_missing(facts)
         self.refuse_itself(facts)
         context = self.sink_context(facts)
         sink = self.sink.make(self.config.sink.config, context)
@@ -172,6 +173,13 @@ class Assembly:
             raise Fatal(msg, hint="remove `positions:`", status=ExitStatus.CONFIG)
         return True
 
+    def refuse_missing(self, facts: Facts) -> None:
+        """Raise Fatal when an entry of the mapping names one table and the source has none of that name."""
+        missing = self.mapping.missing(facts.tables)
+        if missing:
+            hint = "mend `from:`, or remove the entry when the table is gone for good"
+            raise Fatal("\n".join(missing), hint=hint, status=ExitStatus.CONFIG)
+
     def refuse_itself(self, facts: Facts) -> None:
         """Raise Fatal when a table would be written to itself."""
         if facts.sink != facts.source:
@@ -185,9 +193,11 @@ class Assembly:
                     raise Fatal(msg, hint=hint, status=ExitStatus.CONFIG)
 
     def stored(self) -> Stored | None:
-        """Return what the store has. Raises Fatal with OWNERSHIP while the pipeline runs."""
+        """Return what the store has; the source is not asked."""
         spec, section = self.store
-        store = spec.make(section, self.sink_context(self.facts()))
+        if spec.look is not None:
+            return spec.look(section, self.sink_context())
+        store = spec.make(section, self.sink_context())
         try:
             store.open("")
             return store.load()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from cdcsync.change import Position, Row, Table
-    from cdcsync.ports import Guarantee, PositionStore, Sink, SinkContext, Source, SourceContext
+    from cdcsync.ports import Guarantee, PositionStore, Sink, SinkContext, Source, SourceContext, Stored
 
 GROUP = "cdcsync.connectors"
 
@@ -129,6 +129,8 @@ class StoreSpec:
     """Forget the pipeline's position; return whether there was one."""
     put: Callable[[Any, SinkContext, Position], None]
     """`positions set`: store this position with a new fence, under the lock."""
+    look: Callable[[Any, SinkContext], Stored | None] | None = None
+    """Return what is stored, without lock or fence, changing nothing; absent: by `open` and `load`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,11 +85,14 @@ def commands(style: str, *, debug: bool) -> None:
 
 @contextmanager
 def _without_rich() -> Iterator[None]:
-    """Let structlog do without rich, which draws tracebacks that we never show: an eighth of the start-up."""
+    """Let structlog do without rich, which draws tracebacks that we never show: an eighth of the start-up.
+
+    None in the table of modules tells an import that there is none.
+    """
     if "rich" in sys.modules:
         yield
         return
-    sys.modules["rich"] = None  # type: ignore[assignment]  how import is told that there is none
+    sys.modules["rich"] = None  # type: ignore[assignment]
     try:
         yield
     finally:

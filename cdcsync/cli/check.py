@@ -69,7 +69,7 @@ def _at_both_ends(assembly: Assembly) -> list[Finding]:
         missing = assembly.mapping.missing(facts[0].tables)
         if not missing and not facts[0].tables:
             missing = ["no table at the source matches any entry"]
-        return [Finding(Severity.WARNING, "mapping", line, "look at `from:` under `tables`") for line in missing]
+        return [Finding(Severity.ERROR, "mapping", line, "look at `from:` under `tables`") for line in missing]
 
     mapping = _asked("mapping", learn)
     if not facts and any(finding.severity is Severity.ERROR for finding in source):

@@ -30,7 +30,7 @@ def command(where: str, tables: tuple[str, ...], limit: int | None, *, as_json: 
     cdcsync tail postgres://me@db/shop --table 'public.*'
     cdcsync tail orders --json | jq .after
     """  # noqa: D301  \b is click's
-    from cdcsync.stream import of_pipeline, stream  # noqa: PLC0415  help needs none of it
+    from cdcsync.following import of_pipeline, stream  # noqa: PLC0415  help needs none of it
 
     batches = stream(where, tables=tables) if ":" in where else of_pipeline(where, tables=tables)
     lines, left = Lines(), limit

@@ -15,7 +15,7 @@ from cdcsync.ports import Guarantee
 
 if TYPE_CHECKING:
     from cdcsync.change import Position
-    from cdcsync.ports import Sink, SinkContext
+    from cdcsync.ports import Sink, SinkContext, Stored
 
 
 def _make(config: JsonlConfig, context: SinkContext) -> Sink:
@@ -48,6 +48,10 @@ def _clear(config: JsonlConfig, context: SinkContext) -> bool:
     return _store(config, context).clear()
 
 
+def _look(config: JsonlConfig, context: SinkContext) -> Stored | None:
+    return _store(config, context).load()
+
+
 def _put(config: JsonlConfig, context: SinkContext, position: Position) -> None:
     _store(config, context).put(position)
 
@@ -66,5 +70,5 @@ CONNECTOR = Connector(
     schemes=("jsonl", "stdout"),
     from_url=from_url,
     sink=SinkSpec(config=JsonlConfig, make=_make, guarantee=_guarantee, identity=_identity, check=_check),
-    store=StoreSpec(config=JsonlConfig, make=_store, clear=_clear, put=_put),
+    store=StoreSpec(config=JsonlConfig, make=_store, clear=_clear, put=_put, look=_look),
 )

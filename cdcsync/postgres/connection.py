@@ -27,6 +27,7 @@ FORMATS: Final[Mapping[str, str]] = {
     "lc_monetary": "C",
     "xmlbinary": "base64",
     "idle_in_transaction_session_timeout": "0",
+    "client_min_messages": "warning",
 }
 """In force before a value is read, by the log or by SELECT: the same value is the same text both ways."""
 

@@ -18,15 +18,15 @@ from cdcsync.postgres.check import check
 from cdcsync.postgres.config import PostgresSink, PostgresSource, PostgresStore, PublicationMode, from_url
 from cdcsync.postgres.connection import connect
 from cdcsync.postgres.drop import drop, drop_publications
-from cdcsync.postgres.identity import identify, identify_plainly
-from cdcsync.postgres.position import PostgresPosition, parse_lsn
+from cdcsync.postgres.identity import check_history, identify, identify_plainly
+from cdcsync.postgres.position import PostgresPosition, format_lsn, parse_lsn
 from cdcsync.postgres.publication import shown
 from cdcsync.postgres.scan import sink_scanner, source_scanner
 from cdcsync.postgres.sink import PostgresSink as Target
 from cdcsync.postgres.sink import identity
 from cdcsync.postgres.source import PostgresWal
 from cdcsync.postgres.store import PostgresStore as Store
-from cdcsync.postgres.store import clear, put
+from cdcsync.postgres.store import clear, look, put
 from cdcsync.postgres.target_check import sink_check
 
 if TYPE_CHECKING:
@@ -74,7 +74,10 @@ def _tables(config: PostgresSource, context: SourceContext) -> list[Table]:
 
 
 def _stored(config: PostgresSource, context: SourceContext, word: str) -> str:
-    """Turn an LSN into a position, when the slot still holds it and the server has written it."""
+    """Turn an LSN, or what `positions show` prints, into a position that the slot still holds and the server has written."""
+    given = PostgresPosition.decode(word) if word.startswith("{") else None
+    if given is not None:
+        word = format_lsn(given.lsn)
     if not re.fullmatch(r"[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}", word):
         msg = f"not a position in PostgreSQL's log: {word!r}"
         raise Fatal(msg, hint="write an LSN as 16/B374D848", status=ExitStatus.CONFIG)
@@ -82,6 +85,8 @@ def _stored(config: PostgresSource, context: SourceContext, word: str) -> str:
     application = f"cdcsync {context.pipeline}"
     with connect(config, application_name=application, replication=True) as replication:
         now = identify(replication)
+        if given is not None:
+            check_history(replication, now, given.system, given.timeline, given.lsn)
     with connect(config, application_name=application) as connection:
         slot = slots.find(connection, name)
     if slot is not None:
@@ -90,7 +95,8 @@ def _stored(config: PostgresSource, context: SourceContext, word: str) -> str:
     if lsn > now.flush_lsn:
         msg = f"position {word} lies in the future: the server has not written it yet"
         raise Fatal(msg, hint="see where it is with SELECT pg_current_wal_flush_lsn()", status=ExitStatus.CONFIG)
-    return PostgresPosition(0, now.system, now.timeline, lsn, name).encode()
+    within = given.within if given is not None else None
+    return PostgresPosition(0, now.system, now.timeline, lsn, name, within=within).encode()
 
 
 def _sink(config: PostgresSink, context: SinkContext) -> Sink:
@@ -125,5 +131,5 @@ CONNECTOR = Connector(
         check=sink_check,
         scanner=sink_scanner,
     ),
-    store=StoreSpec(config=PostgresStore, make=_store, clear=clear, put=put),
+    store=StoreSpec(config=PostgresStore, make=_store, clear=clear, put=put, look=look),
 )

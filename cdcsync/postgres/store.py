@@ -215,6 +215,21 @@ def clear(config: PostgresStoreConfig | PostgresSink, context: SinkContext) -> b
         return connection.execute(query, [context.pipeline]).rowcount > 0
 
 
+def look(config: PostgresStoreConfig | PostgresSink, context: SinkContext) -> Stored | None:
+    """Return what is stored; takes no lock and changes nothing."""
+    name = f"cdcsync {context.pipeline}"
+    with connect(config, application_name=name, end=End.STORE, read_write=True) as connection:
+        table = sql.Identifier(config.schema_, POSITIONS)
+        query = sql.SQL("SELECT position, epoch FROM {} WHERE pipeline = %s AND lane = ''").format(table)
+        try:
+            row = connection.execute(query, [context.pipeline]).fetchone()
+        except psycopg.errors.UndefinedTable:
+            return None
+        except psycopg.Error as error:
+            raise verdict(error, End.STORE, "reading the position") from error
+    return Stored(row[0], row[1]) if row is not None and row[0] is not None else None
+
+
 def put(config: PostgresStoreConfig | PostgresSink, context: SinkContext, position: Position) -> None:
     """Store this position with a new fence, under the lock."""
     with _alone(config, context) as connection:

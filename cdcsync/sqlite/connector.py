@@ -13,7 +13,7 @@ from cdcsync.sqlite.config import SqliteConfig, from_url
 from cdcsync.sqlite.errors import translated
 from cdcsync.sqlite.scan import sink_scanner
 from cdcsync.sqlite.sink import SqliteSink
-from cdcsync.sqlite.store import SqliteStore, clear, put, table_there
+from cdcsync.sqlite.store import SqliteStore, clear, look, put, table_there
 from cdcsync.sqlite.types import fits
 
 if TYPE_CHECKING:
@@ -77,5 +77,5 @@ CONNECTOR = Connector(
         check=check,
         scanner=sink_scanner,
     ),
-    store=StoreSpec(config=SqliteConfig, make=_store, clear=clear, put=put),
+    store=StoreSpec(config=SqliteConfig, make=_store, clear=clear, put=put, look=look),
 )

@@ -199,6 +199,18 @@ def clear(config: SqliteConfig, context: SinkContext) -> bool:
         store.close()
 
 
+def look(config: SqliteConfig, context: SinkContext) -> Stored | None:
+    """Return what is stored; takes no lock and makes no file."""
+    if not config.path.exists():
+        return None
+    uri = f"{config.path.resolve().as_uri()}?mode=ro"
+    with translated(config.path, End.STORE), contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+        if table_there(connection, POSITIONS.name) is None:
+            return None
+        row = connection.execute(STATEMENTS.load, (context.pipeline, "")).fetchone()
+    return Stored(row[0], int(row[1])) if row is not None and row[0] is not None else None
+
+
 def put(config: SqliteConfig, context: SinkContext, position: Position) -> None:
     """Store this position with a new fence, under the lock. Raises Fatal while the pipeline runs."""
     store = SqliteStore(config, context)

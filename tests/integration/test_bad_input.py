@@ -73,7 +73,9 @@ def judged(got: subprocess.CompletedProcess[str], status: int, *said: str) -> st
     """Return what a command said that has to be refused: one message, one hint, no traceback."""
     assert got.returncode == status, got.stderr
     errors = got.stderr[got.stderr.rindex("\nerror: ") + 1 :]
-    assert (len(re.findall(r"(?m)^error: ", errors)), "\n  -> " in errors, "Traceback" in errors) == (1, True, False), errors
+    assert (len(re.findall(r"(?m)^error: ", errors)), "\n  -> " in errors, "Traceback" in errors) == (1, True, False), (
+        errors
+    )
     for words in said:
         assert words in errors
     return errors
@@ -210,6 +212,41 @@ def copied_again(job: Job, query: str = ROWS) -> None:
     assert dropped.returncode == 0, dropped.stderr
     job.target.execute("TRUNCATE orders")
     job.goes_on(query)
+
+
+@pytest.mark.parametrize("again", [True, False], ids=["and made again", "and missing"])
+def test_a_publication_dropped_while_down_is_never_a_silent_gap(
+    command: Command, each_database: Database, target: Database, again: bool
+) -> None:
+    job = Job(command, each_database, target)
+    job.source.execute(SHOP)
+    job.goes_on()
+    job.source.execute(f"DROP PUBLICATION {SLOT}")
+    job.source.execute("DELETE FROM orders WHERE id = 1")
+    if again:
+        job.source.execute(f"CREATE PUBLICATION {SLOT} FOR TABLE orders")
+    job.source.execute("DELETE FROM orders WHERE id = 2")
+
+    job.refused(65, f'ublication "{SLOT}"' if again else f"publication {SLOT}", "cdcsync drop")
+
+    copied_again(job)
+
+
+def test_a_publication_dropped_under_a_running_pipeline_stops_it(
+    command: Command, each_database: Database, target: Database
+) -> None:
+    job = Job(command, each_database, target)
+    job.source.execute(SHOP)
+    process = job.command.start("run", job.path)
+    arrived(process, lambda: same(job.source, job.target))
+
+    job.source.execute(f"DROP PUBLICATION {SLOT}")
+    job.source.execute("DELETE FROM orders WHERE id = 1")
+
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 65, errors
+    assert "cdcsync drop" in errors
+    copied_again(job)
 
 
 def test_wal_that_was_removed_is_refused_and_a_new_copy_mends_it(command: Command, target: Database) -> None:

@@ -12,7 +12,7 @@ from cdcsync.ports import SourceContext
 from cdcsync.reader import Limits, Reader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     from pydantic import BaseModel
 
@@ -24,7 +24,7 @@ WAIT_S: Final = 0.5
 ALL_TABLES: Final = ("*.*",)
 
 
-def stream(url: str, tables: Sequence[str] = ()) -> Iterator[Batch]:
+def stream(url: str, tables: Sequence[str] = ()) -> Generator[Batch, None, None]:
     """Yield what is committed from now on in these tables (all when none is named), as long as you ask.
 
     `tables` are as in a pipeline's file: `schema.name`, a glob, or a /regex/. A batch is acknowledged when the next
@@ -38,14 +38,14 @@ def stream(url: str, tables: Sequence[str] = ()) -> Iterator[Batch]:
     return _batches(connector, section, "stream", Mapping.of(tables or ALL_TABLES))
 
 
-def of_pipeline(name_or_path: str, tables: Sequence[str] = ()) -> Iterator[Batch]:
+def of_pipeline(name_or_path: str, tables: Sequence[str] = ()) -> Generator[Batch, None, None]:
     """Yield as `stream` does from a pipeline's source; absent `tables`, those that its mapping takes."""
     loaded = config.load(name_or_path)
     selection = Mapping.of(tables) if tables else Mapping(loaded.rules)
     return _batches(loaded.source.connector, loaded.source.config, loaded.name, selection)
 
 
-def _batches(connector: Connector, section: BaseModel, name: str, selection: Selection) -> Iterator[Batch]:
+def _batches(connector: Connector, section: BaseModel, name: str, selection: Selection) -> Generator[Batch, None, None]:
     spec = connector.source
     if spec is None or spec.tail is None:
         msg = f"{connector.name} cannot be followed without leaving something behind"
