@@ -212,6 +212,24 @@ def covering(
     return Publications(tuple(names), tuple(published))
 
 
+def refuse_unpublished(connection: Connection, publications: Publications) -> None:
+    """Raise Fatal where one of the tables is there by name and no longer published.
+
+    A tool that changes a schema by a copy and two renames leaves the published table under another name.
+    """
+    published = {member[1:3] for member in _members(connection, publications.names)}
+    missing = {(each.info.schema, each.info.name) for each in publications.tables} - published
+    there = Catalogue(connection).names() if missing else []
+    gone = sorted(f"{table.schema}.{table.name}" for table in there if (table.schema, table.name) in missing)
+    if gone:
+        msg = f"no longer in publication {', '.join(publications.names)}: {', '.join(gone)}"
+        hint = (
+            "if it was taken out, add it again; if another table has its name now, changes since then are not in the "
+            "log: `cdcsync drop`, empty the target, and run again for a new copy"
+        )
+        raise Fatal(msg, hint=hint)
+
+
 def _gaps(
     table: TableInfo, wanted: Wanted, shown: list[tuple[Any, ...]], found: dict[str, dict[str, Any]], main: str
 ) -> list[Refusal]:

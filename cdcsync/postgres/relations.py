@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cdcsync.change import Column, Table
+from cdcsync.errors import Fatal
 from cdcsync.postgres.types import column_type, is_built_in
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cdcsync.ports import Selection
     from cdcsync.postgres.catalogue import Catalogue, TableInfo
     from cdcsync.postgres.pgoutput import Relation
@@ -16,13 +19,16 @@ if TYPE_CHECKING:
 class Relations:
     """Describes the relations of one stream. The layout is the log's; the catalogue may be of a later time."""
 
-    def __init__(self, catalogue: Catalogue, selection: Selection) -> None:
+    def __init__(self, catalogue: Catalogue, selection: Selection, tables: Iterable[TableInfo]) -> None:
         self._catalogue = catalogue
         self._selection = selection
+        self._names = {table.oid: table.qualified for table in tables}
+        """Of the tables that the mapping wants, by whatever name they were last seen."""
 
     def describe(self, relation: Relation) -> tuple[Table, bool]:
         """Return the table and whether the mapping wants its changes. Raises Transient and Fatal."""
         wanted = self._selection.wants(relation.schema, relation.name) is not None
+        self._look_at_name(relation, wanted=wanted)
         info = self._catalogue.table(relation.oid)
         types = self._catalogue.types(column.type for column in relation.columns if not is_built_in(column.type))
         hints = {attribute.name: attribute for attribute in info.columns} if info is not None else {}
@@ -33,6 +39,16 @@ class Relations:
             nullable = hint is None or hint.nullable
             columns.append(Column(column.name, kind, nullable, hint is not None and bool(hint.generated)))
         return Table(relation.schema, relation.name, tuple(columns), key_of(relation, info)), wanted
+
+    def _look_at_name(self, relation: Relation, *, wanted: bool) -> None:
+        """Stop at changes of a wanted table under a name that the mapping does not want: it was renamed."""
+        known, name = self._names.get(relation.oid), f"{relation.schema}.{relation.name}"
+        if known is not None and not wanted:
+            msg = f"table {known} of the mapping has changes in the log under its other name {name}"
+            hint = f"it was renamed: name {name} in the mapping too, or rename it back"
+            raise Fatal(msg, hint=hint)
+        if wanted:
+            self._names[relation.oid] = name
 
 
 def key_of(relation: Relation, info: TableInfo | None) -> tuple[str, ...]:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 GATHER_S: Final = 0.02
 """How long a poll goes on taking transactions while more are at hand."""
+LOOK_S: Final = 10.0
+"""Between two looks whether the publication still has the tables."""
 IDLE_S: Final = 1.0
 """Shortest time between two batches that only move the position."""
 SILENCE_MAX_S: Final = 60.0
@@ -109,6 +111,7 @@ class PostgresWal:
         if stream is None:
             msg = "the source is not open"
             raise RuntimeError(msg)
+        self._look()
         until = self._clock() + timeout_s
         gathered = 0.0
         while True:
@@ -218,7 +221,11 @@ class PostgresWal:
             identity_of = _transaction_id(within.xid, within.final_lsn)
             self._assembler.resume(Resume(identity_of, within.delivered, within.checksum))
         self._here = replace(place, within=None)
-        self._relations = Relations(Catalogue(session.plain), self._context.selection)
+        published = session.publications.tables
+        self._relations = Relations(
+            Catalogue(session.plain), self._context.selection, [each.info for each in published]
+        )
+        self._looked_at = self._clock()
         self._decoder = Decoder(self._relations.describe)
         self._schema_changes: list[Item] = []
         self._wal_end = 0
@@ -226,6 +233,13 @@ class PostgresWal:
         stream = Stream(session.replication, session.silence_max_s, self._clock)
         stream.start(self._slot, place.lsn, session.publications.names, messages=self._config.messages)
         self._stream = stream
+
+    def _look(self) -> None:
+        """Stop where a table's name went to another table, or left the publication: its changes are not in the log."""
+        now = self._clock()
+        if self._session is not None and now - self._looked_at > LOOK_S:
+            self._looked_at = now
+            publication.refuse_unpublished(self._session.plain, self._session.publications)
 
     def _drain(self, stream: Stream) -> None:
         """Take what was received, until a batch is full."""
@@ -249,6 +263,8 @@ class PostgresWal:
         if isinstance(item, Begin):
             self._begin_transaction(item)
         elif isinstance(item, Commit):
+            if self._stream is not None:
+                self._stream.check_whole()
             self._here = replace(self._here, lsn=item.end_lsn)
             self._assembler.commit(self._here)
         elif isinstance(item, SchemaChange):
