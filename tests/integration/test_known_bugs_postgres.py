@@ -187,7 +187,7 @@ def test_a_label_added_to_an_enum_arrives(database: Database, make: Callable[...
     ]
 
 
-def test_a_database_in_latin1_is_copied_and_followed_in_utf8(latin1: Database, make: Callable[..., Run]) -> None:
+def test_a_database_in_latin1_is_copied_and_followed(latin1: Database, make: Callable[..., Run]) -> None:
     latin1.execute('CREATE TABLE t (id int PRIMARY KEY, "größe" text)')
     latin1.execute("INSERT INTO t VALUES (1, 'naïve Æther £')")
     run = make(latin1, start="initial").open().take(streaming)
