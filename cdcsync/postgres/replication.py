@@ -177,7 +177,7 @@ class Stream:
             raise Transient(End.SOURCE, msg)
 
     def _noticed(self, notice: psycopg.errors.Diagnostic) -> None:
-        if notice.sqlstate == psycopg.errors.UndefinedObject.sqlstate:
+        if notice.sqlstate == psycopg.errors.ObjectNotInPrerequisiteState.sqlstate:
             self._skipping = notice.message_primary or "a publication is missing"
 
     def _refused(self, result: pq.abc.PGresult | None) -> Exception:
