@@ -112,11 +112,14 @@ class Assembly:
     def facts(self) -> Facts:
         """Ask both ends who they are, and the source which tables it has. Raises Transient and Fatal."""
         section, context = self.config.source.config, self.source_context
-        tables = tuple(self.source.tables(section, context))
+        if self.source.look is not None:
+            source, tables = self.source.look(section, context)
+        else:
+            source, tables = self.source.identity(section, context), self.source.tables(section, context)
         return Facts(
-            source=self.source.identity(section, context),
+            source=source,
             sink=self.sink.identity(self.config.sink.config),
-            tables=tables,
+            tables=tuple(tables),
             targets=tuple(self.mapping.tables(tables)),
         )
 

@@ -102,6 +102,8 @@ class SourceSpec:
     tail: Callable[[Any, SourceContext], Source] | None = None
     """A source that leaves nothing behind and starts at the end of the log."""
     scanner: Callable[[Any, SourceContext], Scanner] | None = None
+    look: Callable[[Any, SourceContext], tuple[str, list[Table]]] | None = None
+    """Identity and tables at once, where that is cheaper: each start asks for both."""
     stored: Callable[[Any, SourceContext, str], str] | None = None
     """Turn a word of `positions set` into an encoded position, checked against the server."""
 

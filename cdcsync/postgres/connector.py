@@ -67,10 +67,14 @@ def _identity(config: PostgresSource, context: SourceContext) -> str:
 
 
 def _tables(config: PostgresSource, context: SourceContext) -> list[Table]:
+    return _look(config, context)[1]
+
+
+def _look(config: PostgresSource, context: SourceContext) -> tuple[str, list[Table]]:
     with connect(config, application_name=f"cdcsync {context.pipeline}") as connection:
         published = shown(connection, config, context)
         types = Catalogue(connection).types({column.type for each in published for column in each.columns})
-        return [each.table(types) for each in published]
+        return identify_plainly(connection), [each.table(types) for each in published]
 
 
 def _stored(config: PostgresSource, context: SourceContext, word: str) -> str:
@@ -121,6 +125,7 @@ CONNECTOR = Connector(
         drop=drop,
         tail=_Tail,
         scanner=source_scanner,
+        look=_look,
         stored=_stored,
     ),
     sink=SinkSpec(
