@@ -56,9 +56,10 @@ class Ends:
         return self.sink.write(self.batch(*items))
 
 
-def make(database: Database, *tables: Table, pipeline: str = "test", **options: object) -> Ends:
-    """Return ends that are not open yet."""
-    config = Config.model_validate({**from_url(database.url), **options})
+def make(database: Database | dict[str, Any], *tables: Table, pipeline: str = "test", **options: object) -> Ends:
+    """Return ends that are not open yet, for a database or a section of a pipeline's file."""
+    section = database if isinstance(database, dict) else from_url(database.url)
+    config = Config.model_validate({**section, **options})
     return Ends(PostgresSink(config, SinkContext(pipeline, Path("/nowhere"), tables, "postgres:1/source")))
 
 

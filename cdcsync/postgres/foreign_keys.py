@@ -14,6 +14,7 @@ FROM pg_catalog.pg_constraint c WHERE c.contype = 'f' AND c.conparentid = 0
 """
 
 
+_RESTRICT: Final = "r"
 _ACTIONS: Final = {"c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
 
 
@@ -46,6 +47,8 @@ class ForeignKeys:
         self._connection = connection
         self._found = found
         self._ranks: dict[int, int] = {}
+        self._ordering = [each for each in found if not each.deferrable or each.on_delete == _RESTRICT]
+        """Those that hold at every moment: a deferred one does not care, but for ON DELETE RESTRICT."""
         for _ in range(len(found)):
             if not self._raise_children():
                 break
@@ -91,7 +94,7 @@ class ForeignKeys:
 
     def _raise_children(self) -> bool:
         moved = False
-        for each in self._found:
+        for each in self._ordering:
             above = self._ranks.get(each.parent, 0)
             if each.child != each.parent and self._ranks.get(each.child, 0) <= above < len(self._found):
                 self._ranks[each.child] = above + 1

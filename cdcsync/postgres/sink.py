@@ -84,7 +84,7 @@ class PostgresSink:
             refuse_gone(self._context.pipeline, gone, self._store.known)
             self._prepare(self._context.tables)
             self._foreign_keys = ForeignKeys.read(connection)
-            self._writer = Writer(self._wire, self._plan_of, self._foreign_keys)
+            self._writer = Writer(self._wire, self._target, self._plan_of, self._foreign_keys)
             self._save = self._saving()
         return stored.epoch if stored else 0
 
@@ -227,7 +227,7 @@ class PostgresSink:
         refuse_misfits(found)
         if new and hasattr(self, "_writer"):
             self._foreign_keys = ForeignKeys.read(self._store.connection)
-            self._writer = Writer(self._wire, self._plan_of, self._foreign_keys)
+            self._writer = Writer(self._wire, self._target, self._plan_of, self._foreign_keys)
 
     def _saving(self) -> Statement:
         """Return the statement that saves on condition of the fence: no row divides by zero."""

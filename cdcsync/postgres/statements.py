@@ -9,7 +9,7 @@ so that the loops run in C.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from cdcsync.postgres.types import encoder
@@ -46,10 +46,6 @@ class Parameter:
     encode: Callable[[Any], str] | None
     """None where values are their own text."""
     quoted: bool
-    declared: str
-    """The column's type with its limits."""
-    fault: str
-    """What is the matter with a value that the type does not take."""
 
     @classmethod
     def of(cls, table: Table, index: int, column: TargetColumn) -> Parameter:
@@ -60,16 +56,7 @@ class Parameter:
             encode = None
         array = "text[]" if column.whole else f"{column.bare}[]"
         quoted = column.whole or kind not in _BARE
-        cast = column.bare if column.whole else ""
-        fault = f"{column.declared} does not take it"
-        if Kind.ENUM in {kind, element.kind if (element := table.columns[index].type.element) else None}:
-            fault = f"{column.declared} has no such label; at the target: ALTER TYPE {column.bare.removesuffix('[]')} ADD VALUE"
-        return cls(column.name, array, cast, encode, quoted, column.declared, fault)
-
-    def overflows(self, text: str) -> bool:
-        """Return whether the text is longer than a character column takes: a cast would cut it."""
-        bare, _, limit = self.declared.partition("(")
-        return bare.startswith("character") and limit[:-1].isdigit() and len(text.rstrip(" ")) > int(limit[:-1])
+        return cls(column.name, array, column.bare if column.whole else "", encode, quoted)
 
     def texts(self, values: Sequence[Any]) -> Sequence[Any]:
         """Return the text of each value."""
@@ -115,12 +102,6 @@ def fit(text: str, name: str) -> bytes:
     except UnicodeEncodeError as error:
         msg = f"column {name} holds half of a surrogate pair, which is no valid text"
         raise Unfit(msg) from error
-
-
-@cache
-def probe(declared: str) -> Statement:
-    """Return the statement that casts one text to a type."""
-    return Statement(f"SELECT $1::text::{declared}".encode())
 
 
 def _quoted(text: str) -> str:

@@ -22,7 +22,8 @@ _COLUMNS: Final = """
 SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), pg_catalog.format_type(a.atttypid, -1),
        NOT a.attnotnull, a.atthasdef OR a.attidentity <> '', a.attgenerated <> '', a.attidentity = 'a',
        coalesce(b.typcategory, t.typcategory) = 'A' OR t.typdelim <> ',',
-       pg_catalog.format_type(coalesce(b.oid, t.oid), CASE WHEN b.oid IS NULL THEN a.atttypmod ELSE t.typtypmod END)
+       pg_catalog.format_type(coalesce(b.oid, t.oid), CASE WHEN b.oid IS NULL THEN a.atttypmod ELSE t.typtypmod END),
+       EXISTS (SELECT FROM pg_catalog.pg_enum e WHERE e.enumtypid IN (t.oid, t.typelem, b.oid))
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype AND t.typtype = 'd'
 WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
@@ -55,6 +56,8 @@ class TargetColumn:
     """An array, or of a type whose arrays PostgreSQL does not separate by commas: it travels as text."""
     base: str
     """What a domain is over, else `declared`."""
+    labelled: bool
+    """An enum, or an array of one."""
 
 
 class Target:

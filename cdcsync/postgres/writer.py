@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from cdcsync.change import CopyStart, SchemaChange
 from cdcsync.errors import Fatal, Rejected
 from cdcsync.folding import Group, complete, known, refs_of
+from cdcsync.postgres.blame import OF_VALUES, blame
 from cdcsync.postgres.errors import describe, is_about_rows
-from cdcsync.postgres.statements import Unfit, probe
+from cdcsync.postgres.statements import Unfit
 from cdcsync.postgres.wire import Failed, Request, Statement
 
 if TYPE_CHECKING:
@@ -19,14 +20,13 @@ if TYPE_CHECKING:
     from cdcsync.change import Row, Table
     from cdcsync.folding import Barrier, Effect, Ref, Step, TableEffects
     from cdcsync.postgres.foreign_keys import ForeignKeys
-    from cdcsync.postgres.statements import Parameter, Plan, Shape
+    from cdcsync.postgres.statements import Plan, Shape
+    from cdcsync.postgres.target import Target
     from cdcsync.postgres.wire import Wire
 
 COPY_MIN: Final = 200
 """Rows from which COPY straight into the table is faster than a statement."""
 _DIVISION: Final = "22012"
-_OF_VALUES: Final = "22"
-"""The class of errors that a value causes (PostgreSQL manual, appendix A)."""
 _REFERRED: Final = "0A000"
 """TRUNCATE of a table that a foreign key refers to."""
 _UNIQUE: Final = frozenset({"23505", "23P01"})
@@ -60,8 +60,9 @@ Part: TypeAlias = "list[Work] | tuple[Barrier, ...]"
 class Writer:
     """Runs works and barriers inside a transaction that the sink has begun."""
 
-    def __init__(self, wire: Wire, plan_of: Callable[[Table], Plan], foreign_keys: ForeignKeys) -> None:
+    def __init__(self, wire: Wire, target: Target, plan_of: Callable[[Table], Plan], foreign_keys: ForeignKeys) -> None:
         self._wire = wire
+        self._target = target
         self._plan_of = plan_of
         self._foreign_keys = foreign_keys
 
@@ -258,35 +259,18 @@ class Writer:
         else:
             return []
         if len(work.rows) == 1:
-            return [(work, state, reason + self._blamed(work, state))]
+            return [(work, state, reason + self._blame(work, state))]
         if work.sequential:
             return self._one_by_one(work)
         middle = len(work.rows) // 2
         return self._attempt(sliced(work, 0, middle)) + self._attempt(sliced(work, middle, len(work.rows)))
 
-    def _blamed(self, work: Work, state: str) -> str:
-        """Return the column whose value its type does not take: the server does not name it."""
-        if state[:2] != _OF_VALUES or state == _DIVISION:
+    def _blame(self, work: Work, state: str) -> str:
+        """Return the column that is at fault in a single row, where a value is."""
+        if state[:2] != OF_VALUES or state == _DIVISION:
             return ""
         shape, row = (work.rows[0][0], work.rows[0][1:]) if work.sequential else (work.shape, work.rows[0])
-        for parameter, value in zip(shape.parameters, row, strict=True):
-            if value is None:
-                continue
-            text = parameter.texts([value])[0]
-            if parameter.overflows(text) or not self._takes(parameter, text):
-                return f", column {parameter.name}: {parameter.fault}"
-        return ""
-
-    def _takes(self, parameter: Parameter, text: str) -> bool:
-        """Return whether the text can be cast to the column's type."""
-        try:
-            self._wire.run(
-                [Request(_SAVEPOINT), Request(probe(parameter.declared), [text.encode()]), Request(_RELEASE)]
-            )
-        except Failed as failed:
-            self._wire.run([Request(_BACK), Request(_RELEASE)])
-            return not is_about_rows(failed.error)
-        return True
+        return blame(self._wire, self._target.columns(work.plan.table), shape.parameters, row)
 
     def _one_by_one(self, work: Work) -> list[tuple[Work, str, str]]:
         """Write steps in their order; what comes after one that fails waits with it."""
