@@ -7,6 +7,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest
+# Each worker takes whole files, in order, and has servers of its own.
+SHARED := -n 2 --dist loadfile --no-loadscope-reorder
 PURE := .venv-pure/bin
 # Seconds; without a terminal the demo ends by itself.
 DEMO_SECONDS ?= $(shell test -t 1 || echo 20)
@@ -31,7 +33,7 @@ lint: .venv/installed  ## Check style, types, layers and the unit files
 
 test: install  ## Run every test in its short form, compiled and interpreted
 	@mkdir -p build; $(MAKE) --no-print-directory .venv-pure/installed >build/pure.log 2>&1 & pure=$$!; \
-	CDCSYNC_FORM=$(FORM) $(PYTEST) tests; \
+	CDCSYNC_FORM=$(FORM) $(PYTEST) $(SHARED) tests; \
 	wait $$pure || { cat build/pure.log; exit 1; }; \
 	$(MAKE) --no-print-directory test-pure
 
@@ -39,18 +41,20 @@ test-unit: .venv/installed  ## Run the tests that need no server
 	$(PYTEST) tests/unit tests/test_tidy.py
 
 test-integration: install  ## Run the tests against real servers
-	$(PYTEST) tests/conformance tests/integration
+	$(PYTEST) $(SHARED) tests/conformance tests/integration
 
 test-faults: install  ## Run the tests that kill, cut and stall, in their short form
 	$(PYTEST) tests/faults
 
 test-pure: .venv-pure/installed  ## Run the unit tests and a part of the others against the interpreted form
-	CDCSYNC_FORM=pure $(PURE)/pytest tests/unit
+	CDCSYNC_FORM=pure $(PURE)/pytest $(SHARED) tests/unit
 	CDCSYNC_FORM=pure $(PURE)/pytest tests/conformance tests/integration -m pure
 
-evidence: install .venv-pure/installed  ## Run the faults at full length and the benchmarks; results in evidence/
+evidence: install .venv-pure/installed  ## Run everything at full length and the benchmarks; results in evidence/
 	@mkdir -p evidence
-	CDCSYNC_FULL=1 $(PYTEST) tests/faults | tee evidence/faults.txt
+	.ci/fresh make demo 2>&1 | tee evidence/demo.txt
+	.ci/fresh make test 2>&1 | tee evidence/tests.txt
+	CDCSYNC_FULL=1 $(PYTEST) -v -s tests/faults 2>&1 | tee evidence/faults.txt
 	$(BIN)/python -m benchmarks run all --json | tee evidence/benchmarks.json
 
 bench: install .venv-pure/installed  ## Measure side by side with the peers
