@@ -38,14 +38,18 @@ def show(pipeline: str, *, as_json: bool) -> None:
         click.echo(found["position"] or "no position is stored")
 
 
-@command.command("set")
+@command.command("set", short_help="Store a position to go on from.")
 @click.argument("pipeline")
 @click.argument("position")
 def put(pipeline: str, position: str) -> None:
-    """Store a POSITION to go on from: as `show` prints it, or a word of the source, such as an LSN.
+    """Store a POSITION to go on from: as `show` prints it (in quotes), or a word of the source, such as an LSN.
+
+    \b
+    cdcsync positions set orders 16/B374D848
+    cdcsync positions set orders "$(cat position.json)"
 
     What lies between the old and the new position is skipped, or delivered again. The pipeline must not run.
-    """
+    """  # noqa: D301  \b is click's
     loaded = config.load(pipeline)
     refuse_running(loaded, "its position is its own")
     assembly = Assembly(loaded)
@@ -53,13 +57,16 @@ def put(pipeline: str, position: str) -> None:
     click.echo(assembly.put(position))
 
 
-@command.command()
+@command.command(short_help="Forget the stored position.")
 @click.argument("pipeline")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def clear(pipeline: str, *, yes: bool) -> None:
-    """Forget the stored position: the next run begins as the first did. The pipeline must not run."""
+    """Forget the stored position, and nothing else. The pipeline must not run.
+
+    To copy everything anew use `cdcsync drop`, which removes the slot at the source too.
+    """
     loaded = config.load(pipeline)
     refuse_running(loaded, "its position is its own")
     if not yes:
-        click.confirm(f"Forget the position of {loaded.name}? The next run begins anew", abort=True)
+        click.confirm(f"Forget the position of {loaded.name}? It cannot be resumed then", abort=True)
     click.echo("cleared" if Assembly(loaded).clear() else "no position was stored")
