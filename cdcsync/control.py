@@ -7,6 +7,7 @@ import os
 import socket
 import socketserver
 import threading
+from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import orjson
@@ -24,6 +25,8 @@ STOP_EVERY_S: Final = 0.1
 LINE_MAX: Final = 1 << 16
 PATH_MAX: Final = 107
 """Bytes in sockaddr_un."""
+_PEER: Final = Struct("3i")
+"""struct ucred: pid, uid, gid."""
 
 
 class NotRunning(CdcsyncError):  # noqa: N818  named for what it says
@@ -127,11 +130,18 @@ def _clear_stale(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(ANSWER_MAX_S)
         refused = client.connect_ex(_address(path))
-    if refused in {errno.ECONNREFUSED, errno.ENOENT}:
-        path.unlink(missing_ok=True)
-        return
-    msg = f"another process serves {path}"
-    raise Fatal(msg, hint="the pipeline runs already: stop it first", status=ExitStatus.OWNERSHIP)
+        if refused in {errno.ECONNREFUSED, errno.ENOENT}:
+            path.unlink(missing_ok=True)
+            return
+        who = "" if refused else f" by pid {_peer(client)}"
+    msg = f"the pipeline runs already: {path} is served{who}"
+    raise Fatal(msg, hint="stop that process first", status=ExitStatus.OWNERSHIP)
+
+
+def _peer(client: socket.socket) -> int:
+    """Return who listens at the other end, also one that hangs (SO_PEERCRED, unix(7))."""
+    pid, _uid, _gid = _PEER.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    return int(pid)
 
 
 def _address(path: Path) -> str:

@@ -154,6 +154,11 @@ class Victim:
         """Whether it is alive."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Of the process that runs."""
+        return self._alive().pid
+
     def start(self) -> None:
         """Start it once more."""
         self.started_ns = time.monotonic_ns()
