@@ -100,6 +100,12 @@ def fence_lost(pipeline: str, by: str | None) -> Fatal:
     )
 
 
+def kept_elsewhere(pipeline: str) -> Fatal:
+    """Return the error of a sink that commits the position with its rows, and whose own store was not opened."""
+    msg = f"the sink of pipeline {pipeline} commits the position with its rows, and another store was given"
+    return Fatal(msg, hint="give no store beside this sink", status=ExitStatus.CONFIG)
+
+
 def other_source(pipeline: str, stored: str, ours: str) -> Fatal:
     """Return the error for a position that belongs to another server or database."""
     msg = f"the stored position of pipeline {pipeline} is of {stored}, the configured source is {ours}"

@@ -12,7 +12,7 @@ from cdcsync.change import Change, CopyStart
 from cdcsync.errors import End, Fatal, Rejected
 from cdcsync.folding import fold
 from cdcsync.ports import Guarantee
-from cdcsync.positions import refuse_gone
+from cdcsync.positions import kept_elsewhere, refuse_gone
 from cdcsync.postgres.connection import connect
 from cdcsync.postgres.errors import is_about_rows, verdict
 from cdcsync.postgres.foreign_keys import ForeignKeys
@@ -69,6 +69,8 @@ class PostgresSink:
 
     def open(self) -> int:
         """Create or check the targets; return the epoch stored, 0 when none is. The store is open."""
+        if not self._store.is_open:
+            raise kept_elsewhere(self._context.pipeline)
         with self._judged("opening the target"):
             connection = self._store.connection
             connection.execute(_SESSION)

@@ -98,6 +98,11 @@ class PostgresStore:
         return self._connection
 
     @property
+    def is_open(self) -> bool:
+        """Whether there is a connection."""
+        return self._connection is not None
+
+    @property
     def table(self) -> sql.Identifier:
         """The positions table."""
         return sql.Identifier(self._config.schema_, POSITIONS)

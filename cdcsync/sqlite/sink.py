@@ -10,7 +10,7 @@ from cdcsync.change import Batch, CopyStart, SchemaChange, Table
 from cdcsync.errors import End, Fatal, Rejected
 from cdcsync.folding import Barrier, Group, fold
 from cdcsync.ports import Guarantee, SinkContext
-from cdcsync.positions import refuse_gone
+from cdcsync.positions import kept_elsewhere, refuse_gone
 from cdcsync.sql import quote, refuse
 from cdcsync.sqlite.errors import is_data, translated
 from cdcsync.sqlite.store import SqliteStore, ensure_table, table_there, transaction
@@ -45,6 +45,8 @@ class SqliteSink:
 
     def open(self) -> int:
         """Create missing tables, check the others; return the epoch stored. The store is open."""
+        if not self._store.is_open:
+            raise kept_elsewhere(self._context.pipeline)
         self._forget()
         with translated(self._config.path, End.SINK):
             connection = self._store.connection

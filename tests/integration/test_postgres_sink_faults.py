@@ -11,14 +11,18 @@ import pytest
 from fix_postgres_sink import INTEGER, LOGS, USERS, Ends, insert, make, update, users
 
 from cdcsync.change import Column, Table
-from cdcsync.errors import End, Transient
+from cdcsync.errors import End, Fatal, Transient
 from cdcsync.pipeline import Pipeline
+from cdcsync.ports import SinkContext
+from cdcsync.sqlite.config import SqliteConfig
+from cdcsync.sqlite.store import SqliteStore
 from cdcsync.testing.faults import Proxy
 from cdcsync.testing.memory import MemorySource, Unmapped
 from cdcsync.testing.servers import PostgresServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     import psycopg
     from fix_postgres import Database
@@ -166,6 +170,14 @@ def test_a_pipeline_goes_on_after_every_fault_of_its_sink(database: Database) ->
 
     assert database.query("SELECT count(*), count(DISTINCT line) FROM logs") == [(199, 199)]
     assert len(users(database)) == 200
+
+
+def test_a_store_beside_the_sink_is_refused(database: Database, tmp_path: Path) -> None:
+    store = SqliteStore(SqliteConfig(path=tmp_path / "positions.db"), SinkContext("test", tmp_path))
+    pipeline = Pipeline(MemorySource([insert((1, "a"))]), Unmapped(), make(database, USERS).sink, positions=store)
+
+    with pytest.raises(Fatal, match="another store was given"):
+        pipeline.run()
 
 
 def test_of_several_hosts_the_primary_is_written_also_after_it_moved() -> None:

@@ -277,6 +277,26 @@ def test_a_url_names_the_file(url: str, path: str) -> None:
     assert from_url(url) == {"path": path}
 
 
+def test_a_store_beside_a_sink_that_keeps_its_position_is_refused(config: SqliteConfig, context: SinkContext) -> None:
+    with pytest.raises(Fatal, match="another store was given"):
+        SqliteSink(config, context).open()
+
+
+def test_foreign_keys_are_left_to_the_source(config: SqliteConfig, context: SinkContext) -> None:
+    run(config, UNIQUE)
+    run(config, "CREATE TABLE orders (id INTEGER PRIMARY KEY, u INTEGER REFERENCES users ON DELETE CASCADE)")
+    orders = Table("", "orders", (Column("id", INTEGER, nullable=False), Column("u", INTEGER)), ("id",))
+    sink = SqliteSink(config, SinkContext("p", context.state, (USERS, orders)))
+    sink.positions().open("")
+    sink.open()
+
+    sink.write(batch(0, insert(orders, 7, 1), insert(USERS, 1, "a", 1)))
+    sink.write(batch(1, delete(USERS, 1)))
+    sink.close()
+
+    assert run(config, "SELECT * FROM orders") == [(7, 1)]
+
+
 def test_a_url_of_another_host_is_refused() -> None:
     with pytest.raises(Fatal, match="not the URL"):
         from_url("sqlite://host/a.db")
