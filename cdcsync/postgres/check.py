@@ -84,7 +84,9 @@ def circles(connection: Connection, tables: Sequence[TableInfo], context: Source
     ours = {table.qualified for table in tables}
     found: list[Finding] = []
     for (schema,) in writers:
-        query = sql.SQL("SELECT pipeline, source, tables FROM {} WHERE position IS NOT NULL").format(sql.Identifier(schema, POSITIONS))
+        query = sql.SQL("SELECT pipeline, source, tables FROM {} WHERE position IS NOT NULL").format(
+            sql.Identifier(schema, POSITIONS)
+        )
         for pipeline, source, written in _rows(connection, query, []):
             names = {name if "." in name else f"{schema}.{name}" for name in json.loads(written)}
             both = sorted(ours & names)
