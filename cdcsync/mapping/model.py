@@ -46,7 +46,8 @@ class TableMapping(BaseModel):
     """Source column to target column."""
     key: Literal["none"] | tuple[str, ...] | None = None
     """Columns that are unique and not null at the source; absent: its primary key; `none`: rows are only appended,
-    each once, and an update or delete at the source stops the pipeline."""
+    each once; an update or delete in the log stops the pipeline (the log has them where the table has a replica
+    identity)."""
     delete: Literal["hard", "ignore"] | SoftDelete = "hard"
     """`hard`, `ignore`, or `soft: column`."""
     truncate: OnTruncate | None = None
