@@ -250,6 +250,7 @@ class Target:
     sink: dict[str, Any]
     rows: Callable[[str], Iterator[tuple[Any, ...]]]
     execute: Callable[[str], object]
+    query: Callable[[str], list[tuple[Any, ...]]]
 
     @classmethod
     def of_postgres(cls, there: Database, port: int = 0) -> Self:
@@ -257,7 +258,7 @@ class Target:
         server = there.server
         end = {"host": server.host, "port": port or server.port, "user": server.user, "database": there.name}
         sink = {"postgres": {**end, "password": "${env:SOURCE_PASSWORD}", "tls": {"mode": "disable"}}}
-        return cls(sink, rows_of_postgres(there.url), there.execute)
+        return cls(sink, rows_of_postgres(there.url), there.execute, there.query)
 
     @classmethod
     def of_sqlite(cls, path: Path) -> Self:
@@ -267,7 +268,11 @@ class Target:
             with contextlib.closing(sqlite3.connect(path)) as connection, connection:
                 connection.execute(statement)
 
-        return cls({"sqlite": {"path": str(path)}}, rows_of_sqlite(path), execute)
+        def query(statement: str) -> list[tuple[Any, ...]]:
+            with contextlib.closing(sqlite3.connect(path)) as connection:
+                return connection.execute(statement).fetchall()
+
+        return cls({"sqlite": {"path": str(path)}}, rows_of_sqlite(path), execute, query)
 
 
 def counts(rows: Callable[[str], Iterator[tuple[Any, ...]]], tables: Sequence[str] = tuple(TABLES)) -> dict[str, int]:
