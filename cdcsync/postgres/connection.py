@@ -53,7 +53,8 @@ _REFUSALS: Final[Mapping[str, tuple[ExitStatus, str]]] = {
 }
 """libpq gives no SQLSTATE for a connection that was refused; these parts of its text are judged in this order.
 
-The last two count only with "does not exist".
+The last two count only with "does not exist". What is not recognised, as from a server that speaks another language, is
+waited for, and its words are in the status: lc_messages may only be set by a superuser.
 """
 
 _TLS_REFUSALS: Final = (

@@ -35,7 +35,7 @@ INSERT INTO orders SELECT n, 'note ' || n, n * 1.5 FROM generate_series(1, 20) n
 """
 ROWS = "SELECT id, note, price::text FROM orders ORDER BY id"
 SLOT = "cdcsync_orders"
-WAIT_S = 15
+WAIT_S = 40
 
 
 @dataclass
@@ -423,6 +423,9 @@ def test_a_nul_in_json_stops_there_and_loses_nothing(job: Job) -> None:
     job.source.execute("""UPDATE papers SET body = '{"a": 0}' WHERE id = 1""")
     job.more = "on_rejected: dead_letter\n"
     job.goes_on("SELECT id, body::jsonb FROM papers ORDER BY id")
+    listed = [job.command("rejected", "list", job.path, *more).stdout for more in ([], ["--healed"])]
+    dropped = job.command("rejected", "drop", job.path, "--all").stdout
+    assert (listed[0], "(healed)" in listed[1], dropped) == ("no dead letters\n", True, "1 dropped\n")
 
 
 def test_bytes_that_are_no_text_are_refused_by_name(job: Job) -> None:
