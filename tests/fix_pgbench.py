@@ -95,7 +95,8 @@ def traffic(source: Database, at_least_s: float, *, scale: int = 1, outlives: bo
     finally:
         writer.terminate()
         writer.wait()
-    _await_end_of_writers(source)
+    if source.server.running:
+        _await_end_of_writers(source)
 
 
 def _await_end_of_writers(source: Database) -> None:
