@@ -40,7 +40,9 @@ def target(postgres: PostgresServer) -> Iterator[Database]:
 
 def pipeline(command: Command, source: str, sink: str, *, tables: str = "public.orders", more: str = "") -> str:
     """Write the pipeline's file."""
-    return command.write(f"name: orders\nsource: {source}\nsink: {sink}\ntables: ['{tables}']\nheartbeat: 500ms\n{more}")
+    return command.write(
+        f"name: orders\nsource: {source}\nsink: {sink}\ntables: ['{tables}']\nheartbeat: 500ms\n{more}"
+    )
 
 
 def carried(command: Command, path: str, database: Database) -> None:
