@@ -47,4 +47,4 @@ def tell(message: str) -> None:
     sys.stderr.write(f"cdcsync: {message}\n")
 
 
-setup(ext_modules=extensions())
+setup(ext_modules=extensions(), options={"build_ext": {"parallel": os.cpu_count()}})
