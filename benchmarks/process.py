@@ -29,9 +29,10 @@ class Contender:
     def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
         self.started_ns = time.monotonic_ns()
         self._log = log
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})}
+                command, stdout=output, stderr=subprocess.STDOUT, env={**inherited, **(environment or {})}
             )
         self.pid = self._process.pid
 

@@ -355,16 +355,19 @@ class PostgresWal:
             connect(self._config, application_name=name, read_write=len(self._config.addresses) > 1), created.snapshot
         )
         try:
+            held: Chunk | None = None
             count = 0
             for each, table in shown:
                 for chunk in copy.read(each, table):
-                    count += 1
-                    yield _copied(chunk, replace(begun, copying=count), version, count)
+                    if held is not None:
+                        count += 1
+                        yield _copied(held, replace(begun, copying=count), version, count)
+                    held = chunk
         finally:
             copy.close()
         after = replace(place, lsn=created.consistent_lsn)
         self._start(session, after)
-        yield Batch((), after, 0, 0)
+        yield Batch((), after, 0, 0) if held is None else _copied(held, after, version, count + 1)
 
     def _types(self, session: _Session, each: publication.Published) -> dict[int, TypeInfo]:
         return Catalogue(session.plain).types(column.type for column in each.columns if not is_built_in(column.type))
