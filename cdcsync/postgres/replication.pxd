@@ -2,6 +2,7 @@ cdef class Stream:
     cdef object _connection
     cdef object _pgconn
     cdef object _get
+    cdef Py_ssize_t _consume_max
     cdef object _clock
     cdef double _status_s
     cdef double _silence_max_s

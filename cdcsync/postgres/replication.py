@@ -32,6 +32,8 @@ NAP_BELOW: Final = 100
 """Fewer messages than this at one wait are worth a nap when more come already."""
 CONSUME_MAX: Final = 8
 """Reads of the socket at one wait: each takes what the library's buffer has room for, and makes it grow."""
+CONSUME_TLS_MAX: Final = 256
+"""The same over TLS, where each takes one record, which is one message of the server's."""
 
 _pack_status: Final = Struct(">cQQQqB").pack
 _unpack_keepalive: Final = Struct(">xQqB").unpack_from
@@ -46,6 +48,7 @@ class Stream:
         self._connection = connection
         self._pgconn = connection.pgconn
         self._get = self._pgconn.get_copy_data
+        self._consume_max = CONSUME_TLS_MAX if self._pgconn.ssl_in_use else CONSUME_MAX
         self._clock = clock
         self._status_s = min(STATUS_S, silence_max_s / 3)
         self._silence_max_s = silence_max_s
@@ -101,7 +104,7 @@ class Stream:
         elif not self._wait_readable(min(timeout_s, self._status_s)):
             self._check_silence()
             return False
-        for _ in range(CONSUME_MAX):
+        for _ in range(self._consume_max):
             self._consume()
             if not self._wait_readable(0):
                 break
