@@ -265,7 +265,7 @@ class PostgresWal:
         elif isinstance(item, Commit):
             if self._stream is not None:
                 self._stream.check_whole()
-            self._here = replace(self._here, lsn=item.end_lsn)
+            self._here = self._here.at(item.end_lsn)
             self._assembler.commit(self._here)
         elif isinstance(item, SchemaChange):
             self._schema_changes.append(item)
@@ -295,7 +295,7 @@ class PostgresWal:
         if lsn < self._here.lsn:
             return
         sent_us = int.from_bytes(data[17:25], "big") + POSTGRES_EPOCH_US
-        self._here = replace(self._here, lsn=lsn + 1)
+        self._here = self._here.at(lsn + 1)
         version = pack_version(self._here.epoch, lsn)
         self._assembler.alone(f"message:{format_lsn(lsn)}", version, sent_us, message, self._here)
 
@@ -308,7 +308,7 @@ class PostgresWal:
         if self._wal_end <= self._here.lsn or self._assembler.within or now - self._moved_at < IDLE_S:
             return None
         self._moved_at = now
-        self._here = replace(self._here, lsn=self._wal_end)
+        self._here = self._here.at(self._wal_end)
         return Batch((), self._here, 0, 0)
 
     def _before(self, timeout_s: float) -> Batch | None:
