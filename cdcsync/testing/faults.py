@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Self
 from cdcsync.testing.trace import read_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from random import Random
 
@@ -203,6 +203,15 @@ class Victim:
         except subprocess.TimeoutExpired:
             return
         self._alive()
+
+    def work_until(self, reached: Callable[[], bool], within_s: float = 30.0) -> None:
+        """Let it work until `reached` says so. Raises AssertionError with its log when that takes longer."""
+        deadline = time.monotonic() + within_s
+        while not reached():
+            if time.monotonic() > deadline:
+                msg = f"not reached within {within_s} s\n{self.log.read_text(errors='replace')[-3000:]}"
+                raise AssertionError(msg)
+            self.rest(STEP_S)
 
     def _alive(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:

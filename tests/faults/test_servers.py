@@ -15,7 +15,7 @@ from cdcsync.testing.servers import PostgresServer
 from cdcsync.testing.trace import check_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 CRASHES = 2
@@ -97,60 +97,9 @@ def test_sessions_that_are_ended_under_traffic_are_opened_again(
         with traffic(small.source, 0, scale=0):
             for _ in range(4):
                 await_delivery(daemon, small.trace, time.monotonic_ns())
-                _await(lambda: (True,) in at.query(end_all), daemon)
+                daemon.work_until(lambda: (True,) in at.query(end_all))
             await_delivery(daemon, small.trace, time.monotonic_ns())
         small.await_drained(daemon)
         assert daemon.stop() == 0
 
     assert_equal(small, target)
-
-
-@pytest.mark.parametrize("again", [False, True], ids=["running", "restarted"])
-@pytest.mark.parametrize("filtered", [False, True], ids=["idle", "filtered"])
-def test_the_slot_moves_while_only_others_write(
-    small: Pipeline,
-    target_database: Database,
-    filtered: bool,
-    again: bool,
-) -> None:
-    """Idle: tables outside the publication. Filtered: inside it, but of no interest to the mapping."""
-    source = small.source
-    source.execute("CREATE TABLE other (id int PRIMARY KEY, note text)")
-    if filtered:
-        source.execute("ALTER TABLE pgbench_history REPLICA IDENTITY FULL; CREATE PUBLICATION every FOR ALL TABLES")
-    section = {"publication": {"name": "every"}} if filtered else {}
-    small.write(Target.of_postgres(target_database).sink, source=section)
-    seen: list[int] = []
-
-    with small.victim() as daemon:
-        daemon.start()
-        small.await_copied(daemon)
-        small.await_drained(daemon)
-        for round_ in range(2):
-            if again and round_:
-                assert daemon.stop() == 0
-                daemon.start()
-            source.execute(
-                f"INSERT INTO other SELECT n, repeat('x', 100) FROM generate_series({round_}0000, {round_}9999) n"
-            )
-            ((end,),) = source.query("SELECT pg_current_wal_insert_lsn() - '0/0'")
-            seen.append(int(end))
-            _await(lambda: _confirmed(source) >= seen[-1], daemon)
-        assert daemon.stop() == 0
-
-    assert seen[1] - seen[0] > 1_000_000
-    assert _confirmed(source) >= seen[1]
-
-
-def _confirmed(source: Database) -> int:
-    ((lsn,),) = source.query(
-        "SELECT confirmed_flush_lsn - '0/0' FROM pg_replication_slots WHERE database = current_database()"
-    )
-    return int(lsn)
-
-
-def _await(reached: Callable[[], bool], daemon: Victim) -> None:
-    deadline = time.monotonic() + 30
-    while not reached():
-        assert time.monotonic() < deadline, daemon.log.read_text()[-2000:]
-        daemon.rest(0.1)
