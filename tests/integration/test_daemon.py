@@ -50,7 +50,7 @@ def test_a_second_daemon_of_the_same_pipeline_is_refused(command: Command) -> No
     second = command("run", path)
 
     assert second.returncode == 76
-    assert "stop it first" in second.stderr
+    assert "stop that process first" in second.stderr
     assert stopped(first)[0] == 0
 
 
