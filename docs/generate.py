@@ -15,6 +15,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import click
+import orjson
 from pydantic import BaseModel, ByteSize, SecretStr
 from pydantic_core import PydanticUndefined
 
@@ -204,7 +205,34 @@ def figures() -> str:
     return "\n".join([*lines, *(f"| `{field.name}` | {said.get(field.name, '')} |" for field in fields(Progress)), ""])
 
 
+def benchmarks() -> str:
+    """The figures of one run of the benchmarks, as it was stored."""
+    stored = orjson.loads((REFERENCE.parent.parent / "benchmarks" / "results.json").read_bytes())
+    about = (
+        f"One run of `{stored['command']}`: Python {stored['machine']['python']}, {stored['machine']['cores']} cores "
+        f"({stored['machine']['cpu']}), {stored['rounds']} rounds by turns, medians. A ratio is against the first row, "
+        "round by round. All contenders speak to the server without TLS.\n"
+    )
+    lines = ["# Benchmarks\n", about, *([stored["note"] + "\n"] if "note" in stored else [])]
+    for result in stored["results"]:
+        lines += [f"## {result['name']}\n", f"{result['rows']:,} rows a round; checked by value: {result['proved']}.\n"]
+        if result["figures"]:
+            lines += [f"| | {result['unit']} | ratio | CPU s | peak MB |", "|---|---:|---:|---:|---:|"]
+            lines += [_contender(figure) for figure in result["figures"]]
+        else:
+            lines += ["| | |", "|---|---:|", *(f"| {name} | {value} |" for name, value in result["values"].items())]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _contender(figure: dict[str, Any]) -> str:
+    ratio = f"{figure['ratio']:.2f}" if figure["ratio"] is not None else ""
+    cpu, peak = (f"{figure[name]:.1f}" if figure[name] else "" for name in ("cpu_s", "peak_mb"))
+    return f"| {figure['contender']} | {figure['rate']:,.0f} | {ratio} | {cpu} | {peak} |"
+
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
+    "benchmarks.md": benchmarks,
     "cli.md": cli,
     "configuration.md": configuration,
     "connectors.md": connector_page,
