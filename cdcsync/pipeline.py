@@ -157,12 +157,20 @@ class Pipeline:
             self.progress.state = State.PAUSED
             self._stopping.wait(IDLE_S)
             return
-        batch = self._reader.take(IDLE_S)
+        batch = self._take()
         if batch is not None:
             self._deliver(batch)
         if self._is_due():
             self._write_held()
         self._settle(delivered=batch is not None)
+
+    def _take(self) -> Batch | None:
+        """Wait for what was read; a source that refuses us may do so because another has taken the lane."""
+        try:
+            return self._reader.take(IDLE_S)
+        except Fatal:
+            self._positions.load()
+            raise
 
     def _settle(self, *, delivered: bool) -> None:
         """Note that the ends work: at a delivery, or when the source has stood in its log for a while."""

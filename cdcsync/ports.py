@@ -93,7 +93,7 @@ class PositionStore(Protocol):
         ...
 
     def load(self) -> Stored | None:
-        """Return what is stored, None when nothing is."""
+        """Return what is stored, None when nothing is. Raises Fatal with OWNERSHIP when the fence is no longer ours."""
         ...
 
     def save(self, position: Position) -> None:

@@ -76,8 +76,10 @@ class FileStore:
         self._check_fence(stored)
 
     def load(self) -> Stored | None:
-        """Return what the sidecar holds; may be called without `open`, to look."""
+        """Return what the sidecar holds; may be called without `open`, to look. Raises Fatal when the fence is lost."""
         mark = self._read()
+        if self._fence:
+            self._check_fence(mark)
         if mark is None or mark.position is None:
             return None
         return Stored(mark.position, mark.epoch)

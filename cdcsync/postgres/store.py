@@ -133,8 +133,10 @@ class PostgresStore:
                 raise
 
     def load(self) -> Stored | None:
-        """Return what is stored. Raises Fatal when the target went back behind what it had committed."""
-        row = self._row("position, epoch")
+        """Return what is stored. Raises Fatal when the fence is lost, or the target is behind what it had committed."""
+        row = self._row("position, epoch, fence")
+        if row is not None and row[2] != self.fence:
+            raise self.lost()
         found = None if row is None or row[0] is None else Stored(row[0], row[1])
         if self._reached is not None and (found.position if found else "") not in self._reached:
             msg = f"the target of pipeline {self._context.pipeline} has lost what it had committed"

@@ -153,8 +153,10 @@ class SqliteStore:
         return int(row[1]) if row else 0
 
     def load(self) -> Stored | None:
-        """Return what is stored."""
+        """Return what is stored. Raises Fatal when the fence, once taken, is no longer ours."""
         with translated(self._config.path, End.STORE):
+            if self._fence is not None:
+                self._check_fence()
             row = self.connection.execute(STATEMENTS.load, self._row()).fetchone()
         return Stored(row[0], int(row[1])) if row is not None and row[0] is not None else None
 

@@ -152,7 +152,9 @@ class MemoryStore:
             raise Fatal(msg, hint="another pipeline of this name runs: stop one", status=ExitStatus.OWNERSHIP)
 
     def load(self) -> Stored | None:
-        """Return what is stored."""
+        """Return what is stored, to the one whose fence it is."""
+        if self._fence:
+            self.check_fence()
         return self._database.stored.get(self._lane)
 
     def save(self, position: Position) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cdcsync.change import UNCHANGED, Change, Column, Operation, Table
-from cdcsync.errors import End, Fatal, Transient
+from cdcsync.errors import End, ExitStatus, Fatal, Transient
 from cdcsync.mapping.model import TableMapping
 from cdcsync.mapping.transform import Mapping
 from cdcsync.metrics import State
@@ -305,6 +305,30 @@ def test_a_pipeline_that_was_taken_over_writes_nothing() -> None:
 
     thief.join()
     assert sorted(database.rows["shop.orders"]) == [(0,)]
+
+
+class Replaced(MemorySource):
+    """Another pipeline has taken the lane, and has moved the log on: the log refuses us."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        super().__init__([])
+        self._database = database
+
+    def poll(self, timeout_s: float) -> Batch | None:  # noqa: ARG002  the port's signature
+        self._database.fences[""] += 1
+        raise Fatal("what lies between is lost", hint="copy everything again")
+
+
+def test_a_pipeline_whose_log_was_moved_on_by_its_successor_says_so() -> None:
+    database = MemoryDatabase()
+    pipeline = Pipeline(
+        Replaced(database), Unmapped(), MemorySink(database), policy=POLICY, surroundings=quick(Recorder())
+    )
+
+    with pytest.raises(Fatal, match="taken over") as caught:
+        pipeline.run()
+
+    assert caught.value.status is ExitStatus.OWNERSHIP
 
 
 def test_a_paused_pipeline_delivers_nothing_and_goes_on_when_resumed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -76,6 +77,25 @@ class StoreSuite:
         last.open("")
         assert last.load() == Stored(position(2).encode(), 1)
         last.close()
+
+    def test_a_store_that_was_replaced_while_open_loads_nothing(
+        self, store: Callable[[Path], PositionStore], tmp_path: Path
+    ) -> None:
+        """A process that hung meanwhile learns that it was replaced, not where the other stands.
+
+        A store whose lock keeps the other out has nothing to show here.
+        """
+        old = store(tmp_path / "a")
+        old.open("")
+        old.save(position(1))
+        new = store(tmp_path / "b")
+        with suppress(Fatal):
+            new.open("")
+            with pytest.raises(Fatal) as caught:
+                old.load()
+            assert caught.value.status is ExitStatus.OWNERSHIP
+        new.close()
+        old.close()
 
     def test_a_store_opens_again_with_its_own_fence(
         self, store: Callable[[Path], PositionStore], tmp_path: Path

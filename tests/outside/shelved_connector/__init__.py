@@ -91,8 +91,11 @@ class ShelvedStore:
             raise fence_lost(self._context.pipeline, None)
 
     def load(self) -> Stored | None:
-        """Return what is stored."""
-        return read(self.path).stored
+        """Return what is stored, to the one whose fence it is."""
+        content = read(self.path)
+        if self._fence:
+            self.check(content)
+        return content.stored
 
     def save(self, position: Position) -> None:
         """Store on condition of the fence."""
