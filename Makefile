@@ -8,7 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest
 # Each worker takes whole files, in order, and has servers of its own.
-SHARED := -n 2 --dist loadfile --no-loadscope-reorder
+SHARED := -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 PURE := .venv-pure/bin
 # Seconds; without a terminal the demo ends by itself.
 DEMO_SECONDS ?= $(shell test -t 1 || echo 20)
