@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import enum
-import ipaddress
 import re
 from datetime import timedelta
-from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import (
@@ -19,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from cdcsync.addresses import Host, Tls, TlsMode, parse_host
 from cdcsync.errors import ExitStatus, Fatal
 from cdcsync.units import Duration, Size
 
@@ -29,61 +28,8 @@ NAME_BYTES_MAX: Final = 63
 _LSN: Final = re.compile(r"[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}")
 
 
-class TlsMode(enum.StrEnum):
-    """What libpq calls sslmode, without `allow`."""
-
-    DISABLE = "disable"
-    PREFER = "prefer"
-    REQUIRE = "require"
-    VERIFY_CA = "verify-ca"
-    VERIFY_FULL = "verify-full"
-
-
-class Host(NamedTuple):
-    """One server's address; `name` is a directory for a unix socket."""
-
-    name: str
-    port: int
-
-    def __str__(self) -> str:
-        """Return it as it is written in a file."""
-        return f"[{self.name}]:{self.port}" if ":" in self.name else f"{self.name}:{self.port}"
-
-    @property
-    def is_local(self) -> bool:
-        """Whether nothing leaves this machine."""
-        if self.name.startswith(("/", "@")) or self.name == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.name).is_loopback
-        except ValueError:
-            return False
-
-
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Tls(_Section):
-    """How the connection is encrypted and the server verified."""
-
-    mode: TlsMode | None = None
-    """Absent: verify-full; prefer where every host is on this machine."""
-    ca: Path | None = None
-    """PEM file of the authorities to trust; absent: the system's."""
-    cert: Path | None = None
-    """PEM file of our own certificate, where the server asks for one; with `key`."""
-    key: Path | None = None
-
-    @model_validator(mode="after")
-    def _whole(self) -> Tls:
-        if self.mode is TlsMode.VERIFY_CA and self.ca is None:
-            msg = "mode verify-ca needs `ca`"
-            raise ValueError(msg)
-        if (self.cert is None) != (self.key is None):
-            msg = "`cert` and `key` go together"
-            raise ValueError(msg)
-        return self
 
 
 class PostgresServerConfig(_Section):
@@ -107,13 +53,13 @@ class PostgresServerConfig(_Section):
             msg = "name either `host` or `hosts`"
             raise ValueError(msg)
         for text in self.hosts:
-            _parse_host(text, self.port)
+            parse_host(text, self.port)
         return self
 
     @property
     def addresses(self) -> list[Host]:
         """All hosts, in the order to try them."""
-        return [_parse_host(text, self.port) for text in (self.hosts or (str(self.host),))]
+        return [parse_host(text, self.port) for text in (self.hosts or (str(self.host),))]
 
     @property
     def tls_mode(self) -> TlsMode:
@@ -345,21 +291,9 @@ def _put_hosts(section: dict[str, Any], names: list[str]) -> None:
     if len(names) > 1:
         section["hosts"] = names
     elif names:
-        section["host"], port = _parse_host(names[0], PORT)
+        section["host"], port = parse_host(names[0], PORT)
         if port != PORT:
             section["port"] = port
-
-
-def _parse_host(text: str, port: int) -> Host:
-    """Take `name`, `name:port`, `[v6]:port`, a bare v6 address, and a socket's directory."""
-    if text.startswith(("/", "@")):
-        return Host(text, port)
-    matched = re.fullmatch(r"\[([^\]]+)\](?::(\d+))?|([^:]+)(?::(\d+))?|([0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)", text)
-    if matched is None:
-        msg = f"not a host: {text!r}; write name, name:port or [address]:port"
-        raise ValueError(msg)
-    name = matched[1] or matched[3] or matched[5]
-    return Host(name, int(matched[2] or matched[4] or port))
 
 
 def _ms(value: timedelta) -> int:

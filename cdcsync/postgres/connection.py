@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import psycopg
 from psycopg import sql
 
+from cdcsync.addresses import TlsMode
 from cdcsync.errors import End, ExitStatus, Fatal, Transient
-from cdcsync.postgres.config import TlsMode
 from cdcsync.postgres.errors import describe, verdict
 
 if TYPE_CHECKING:

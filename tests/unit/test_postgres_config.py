@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from cdcsync.addresses import TlsMode
 from cdcsync.errors import ExitStatus, Fatal
-from cdcsync.postgres.config import PostgresSink, PostgresSource, TlsMode, from_url
+from cdcsync.postgres.config import PostgresSink, PostgresSource, from_url
 from cdcsync.postgres.connection import parameters
 
 LEAST: dict[str, Any] = {"host": "db1.example", "user": "u", "database": "d"}

@@ -1,0 +1,1 @@
+"""MySQL and MariaDB: reads the binlog, writes rows, keeps positions."""

@@ -1,0 +1,120 @@
+"""Sections and URLs of MySQL and MariaDB, what they refuse, and what a server says of itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from cdcsync import connectors
+from cdcsync.addresses import TlsMode
+from cdcsync.errors import Fatal
+from cdcsync.mysql.config import FromFile, FromGtid, FromTime, MysqlSink, MysqlSource, from_url
+from cdcsync.mysql.server import Flavor, Server
+
+REST: dict[str, Any] = {"host": "db", "user": "u", "start": "now"}
+
+
+def test_a_url_is_the_section_that_it_stands_for() -> None:
+    got = from_url(
+        "mysql://me:p%40ss%2Fw%C3%B6rd@db1:3307,db2/shop?ssl-mode=VERIFY_IDENTITY&ssl-ca=/ca.pem&start=now&server_id=7"
+    )
+
+    assert got == {
+        "user": "me",
+        "password": "p@ss/wörd",
+        "hosts": ["db1:3307", "db2"],
+        "database": "shop",
+        "tls": {"mode": "verify-full", "ca": "/ca.pem"},
+        "start": "now",
+        "server_id": 7,
+    }
+    assert MysqlSource(**got).tls_mode is TlsMode.VERIFY_FULL
+
+
+def test_a_url_may_name_a_socket() -> None:
+    section = MysqlSource(**from_url("mariadb://me@/shop?socket=/run/mysqld/mysqld.sock&start=earliest"))
+
+    assert section.addresses[0].name == "/run/mysqld/mysqld.sock"
+    assert section.addresses[0].is_local
+
+
+def test_an_option_that_a_url_does_not_have_is_refused_by_name() -> None:
+    with pytest.raises(Fatal, match="no option 'slot'") as caught:
+        from_url("mysql://me@db/shop?slot=x")
+
+    assert "server_id" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("hosts", "want"),
+    [(["127.0.0.1"], TlsMode.PREFER), (["/run/mysqld.sock"], TlsMode.PREFER), (["::1", "db2"], TlsMode.VERIFY_FULL)],
+)
+def test_the_server_is_verified_unless_every_host_is_this_machine(hosts: list[str], want: TlsMode) -> None:
+    assert MysqlSource.model_validate({"hosts": hosts, "user": "u", "start": "now"}).tls_mode is want
+
+
+@pytest.mark.parametrize(
+    ("start", "want"),
+    [
+        ("now", "now"),
+        ("earliest", "earliest"),
+        ({"file": "binlog.000003"}, FromFile(file="binlog.000003", offset=4)),
+        ({"file": "binlog.000003", "offset": 155}, FromFile(file="binlog.000003", offset=155)),
+        ({"gtid": "0-1-100"}, FromGtid(gtid="0-1-100")),
+        ({"time": "2026-11-24T08:00:00Z"}, FromTime.model_validate({"time": "2026-11-24T08:00:00+00:00"})),
+    ],
+)
+def test_each_way_to_start_is_taken(start: Any, want: Any) -> None:
+    assert MysqlSource.model_validate({**REST, "start": start}).start == want
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"start": "initial"}, "the first copy from MySQL comes later; use one of now, earliest"),
+        ({"start": "initial_only"}, "the first copy from MySQL comes later"),
+        ({"start": {"lsn": "1/2"}}, "that is PostgreSQL's"),
+        ({"start": "yesterday"}, "start: one of now, earliest"),
+        ({"start": {"file": "binlog"}}, "not the name of a binlog file"),
+        ({"start": {"file": "binlog.000001", "offset": 0}}, "greater than or equal to 4"),
+        ({"start": {"gtid": "x"}}, "not a GTID set"),
+        ({"start": {"time": "2026-11-24T08:00:00"}}, "timezone"),
+        ({"on_lost_position": "snapshot"}, "copying anew comes later"),
+        ({"server_id": 0}, "greater than or equal to 1"),
+        ({"hosts": ["a", "b"]}, "name either `host` or `hosts`"),
+        ({"silence_max": 15}, "at least twice `heartbeat`"),
+        ({"tls": {"mode": "verify-ca"}}, "needs `ca`"),
+    ],
+)
+def test_what_is_refused_says_why(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        MysqlSource.model_validate({**REST, **fields})
+
+
+def test_without_a_start_the_first_copy_is_refused_by_name() -> None:
+    with pytest.raises(ValidationError, match="the first copy from MySQL comes later"):
+        MysqlSource.model_validate({"host": "db", "user": "u"})
+
+
+def test_the_sink_needs_a_database() -> None:
+    with pytest.raises(ValidationError, match="database"):
+        MysqlSink.model_validate({"host": "db", "user": "u"})
+
+
+def test_both_schemes_are_the_connectors_own() -> None:
+    assert connectors.load("mysql").schemes == ("mysql", "mariadb")
+
+
+def test_a_server_says_which_flavour_it_is_and_which_words_it_takes() -> None:
+    mysql = Server.of({"version": "8.0.15", "server_id": "7", "server_uuid": "u", "gtid_mode": "ON"})
+    newest = Server.of({"version": "8.4.2", "server_id": "7", "server_uuid": "u", "gtid_mode": "OFF"})
+    mariadb = Server.of({"version": "11.4.5-MariaDB-log", "server_id": "1", "server_uid": "x=", "tx_isolation": "y"})
+
+    assert (mysql.flavor, mysql.version, mysql.name) == (Flavor.MYSQL, (8, 0, 15), "mysql:u")
+    assert (mysql.status_query, newest.status_query) == ("SHOW MASTER STATUS", "SHOW BINARY LOG STATUS")
+    assert (mysql.readers_query, newest.readers_query) == ("SHOW SLAVE HOSTS", "SHOW REPLICAS")
+    assert (mysql.has_gtids, newest.has_gtids, mariadb.has_gtids) == (True, False, True)
+    assert (mariadb.flavor, mariadb.name, mariadb.title) == (Flavor.MARIADB, "mariadb:x=/1", "MariaDB 11.4.5")
+    assert mariadb.settings({"transaction_isolation": "READ-COMMITTED"}) == {"tx_isolation": "READ-COMMITTED"}
