@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _dumps: Final = orjson.dumps
+_fragment: Final = orjson.Fragment
 _missing: Final = UNCHANGED
-_ALL: Final = b',"unchanged":[]'
+_ALL: Final = b"[]"
+_NEWLINE: Final = orjson.OPT_APPEND_NEWLINE
 
 
 class Lines:
@@ -44,28 +46,35 @@ class Lines:
 
     def encode(self, transaction: Transaction) -> bytes:
         """Return the lines of all items in order, each with its newline."""
-        pieces: list[bytes] = []
-        tail = self._tail(transaction)
-        end = _ALL + tail
+        text = bytearray()
+        self.put(text, transaction)
+        return bytes(text)
+
+    def put(self, text: bytearray, transaction: Transaction) -> None:
+        """Append the same lines. Small texts that live on cost more than writing them: none is kept."""
+        end = self._tail(transaction)
+        tail = _fragment(end)
         table = None
         plan = _NOTHING
         for item in transaction.items:
             if type(item) is not Change:
-                pieces.append(_other(item, tail))
+                text += _other(item, end)
                 continue
             if item[0] is not table:
                 table = item[0]
                 plan = self._plan(table)
-            plan.put(pieces, end, item[1], item[2], item[3])
-        return b"".join(pieces)
+            text += _dumps(plan.line(end, tail, item[1], item[2], item[3]), None, _NEWLINE)
 
     def _tail(self, transaction: Transaction) -> bytes:
-        """Return what all lines of the transaction end with; commits of one second share its text."""
+        """Return what all lines of the transaction end with; commits of one second share its text.
+
+        It stands where the value of the last key does.
+        """
         second = transaction.commit_time_us // 1_000_000
         if second != self._second:
             self._second = second
             self._second_text = commit_time(second * 1_000_000)[: -len(".000000Z")].encode()
-        return b',"commit_time":"%b.%06dZ","transaction":%b,"position":%b,"version":%d}\n' % (
+        return b'[],"commit_time":"%b.%06dZ","transaction":%b,"position":%b,"version":%d' % (
             self._second_text,
             transaction.commit_time_us - second * 1_000_000,
             _dumps(transaction.id),
@@ -84,116 +93,122 @@ class Plan:
     """How the rows of one table version are written."""
 
     def __init__(self, table: Table, *, exact: bool = False) -> None:
-        self._names = tuple(column.name for column in table.columns)
+        names = tuple(column.name for column in table.columns)
+        self._names = names
         self._converters = {
             index: converter
             for index, column in enumerate(table.columns)
             if (converter := _converter(column.type, exact=exact)) is not None
         }
-        self._object = _maker(self._names, self._converters)
-        """Builds a whole row's object; None when a value was not carried."""
-        self._key_at = table.key_at
-        self._key_head = b"{" + _name(table.key[0]) + b":" if len(table.key) == 1 else b""
-        rest = [index for index in range(len(table.columns)) if index not in table.key_at]
+        makers = _Makers(names, self._converters)
+        self._line = makers.line_maker(table.key_at)
+        """Builds a line's object of a whole row; None when a value was not carried."""
+        self._whole = makers.maker(range(len(names)))
+        self._key = makers.maker(table.key_at)
+        self._has_key = bool(table.key_at)
+        self._key_at = frozenset(table.key_at)
+        rest = [index for index in range(len(names)) if index not in table.key_at]
         self._rest = itemgetter(*rest) if rest else None
         """Picks the columns beside the key."""
         self._no_rest = (_missing,) * len(rest) if len(rest) > 1 else _missing
         """What it gives of a row whose key alone was carried."""
         self._heads = {
-            operation: b'{"table":%s,"operation":%s,"key":' % (_dumps(table.qualified), _dumps(operation.value))
+            operation: _fragment(b'%s,"operation":%s' % (_dumps(table.qualified), _dumps(operation.value)))
             for operation in Operation
         }
 
-    def put(self, pieces: list[bytes], end: bytes, operation: Operation, before: Row | None, after: Row | None) -> None:
-        """Append one change's line; `end` is that of a line with nothing unchanged."""
+    def line(
+        self, end: bytes, tail: Any, operation: Operation, before: Row | None, after: Row | None
+    ) -> dict[str, Any]:
+        """Return one change's line as an object; `tail` writes `end`, that of a line with nothing unchanged."""
         head = self._heads[operation]
+        was = None if before is None else self._before(before)
         if after is None:
-            if before is None:
-                pieces += (head, b'null,"before":null,"after":null', end)
-            else:
-                key = self.key(before)
-                pieces += (head, key, b',"before":', self._before(before, before, key), b',"after":null', end)
-            return
-        key = self.key(after)
-        if before is None:
-            pieces += (head, key, b',"before":null,"after":')
+            key = None if before is None else self.key_object(before)
+            return {"table": head, "key": key, "before": was, "after": None, "unchanged": tail}
+        made = self._line(head, was, after, tail)
+        if made is not None:
+            return made
+        unchanged = _fragment(_dumps(self._unchanged(after)) + end[len(_ALL) :])
+        carried, key = self._carried(after), self.key_object(after)
+        return {"table": head, "key": key, "before": was, "after": carried, "unchanged": unchanged}
+
+    def _before(self, before: Row) -> dict[str, Any]:
+        """Return the row before; often the log carried its key alone."""
+        if self._has_key and (self._rest is None or self._rest(before) == self._no_rest):
+            made = self._key(before)
         else:
-            pieces += (head, key, b',"before":', self._before(before, after, key), b',"after":')
-        made = self._object(after)
+            made = self._whole(before)
+        return self._carried(before) if made is None else made
+
+    def key_object(self, row: Row) -> dict[str, Any] | None:
+        """Return the key columns of a row that were carried; None when the table has no key."""
+        if not self._has_key:
+            return None
+        made = self._key(row)
         if made is None:
-            pieces += (self.row(after), b',"unchanged":', _dumps(self._unchanged(after)), end[len(_ALL) :])
-        else:
-            pieces += (_dumps(made), end)
-
-    def _before(self, before: Row, after: Row, key: bytes) -> bytes:
-        """Return the row before; often the log carried its key alone, the same as after."""
-        if self._rest is None or self._rest(before) == self._no_rest:
-            for index in self._key_at:
-                if before[index] is _missing or before[index] != after[index]:
-                    break
-            else:
-                return key if self._key_at else b"{}"
-        return self.row(before)
-
-    def key(self, row: Row) -> bytes:
-        """Return the key columns of a row as an object; `null` when the table has no key."""
-        key_at = self._key_at
-        if not key_at:
-            return b"null"
-        if self._key_head:
-            value = row[key_at[0]]
-            if type(value) is int or type(value) is str:
-                return self._key_head + _dumps(value) + b"}"
-        at = set(key_at)
-        return self.row(tuple([value if index in at else _missing for index, value in enumerate(row)]))
+            key_at = self._key_at
+            made = self._carried(tuple([value if index in key_at else _missing for index, value in enumerate(row)]))
+        return made
 
     def row(self, row: Row) -> bytes:
         """Return the carried columns of a row as an object."""
-        made = self._object(row)
-        if made is not None:
-            return _dumps(made)
+        made = self._whole(row)
+        return _dumps(self._carried(row) if made is None else made)
+
+    def _carried(self, row: Row) -> dict[str, Any]:
         made = {}
         for index, value in enumerate(row):
             if value is not _missing:
                 convert = self._converters.get(index) if value is not None else None
                 made[self._names[index]] = value if convert is None else convert(value)
-        return _dumps(made)
+        return made
 
     def _unchanged(self, row: Row) -> list[str]:
         return [name for name, value in zip(self._names, row, strict=True) if value is _missing]
 
 
-def _maker(
-    names: Sequence[str], converters: Mapping[int, Callable[[Value], Any]]
-) -> Callable[[Row], dict[str, Any] | None]:
-    """Return a function from a row to its object, None when a value of it is UNCHANGED.
+class _Makers:
+    """Writes functions for one table's columns, as the standard library writes a dataclass's `__init__`.
 
-    It is written for the columns, as the standard library writes a dataclass's `__init__`: a display of known keys
-    costs half of `dict(zip(..))`, which is what a line costs most.
+    A display of known keys costs half of `dict(zip(..))`. Each returns None when a value it needs is UNCHANGED.
     """
-    values = [f"v{index}" for index in range(len(names))]
-    fields = [
-        f"{name!r}: {value if index not in converters else f'None if {value} is None else convert{index}({value})'}"
-        for index, (name, value) in enumerate(zip(names, values, strict=True))
-    ]
-    lines = [
-        "def made(row):",
-        f"    {', '.join(values)}, = row" if values else "    pass",
-        f"    if {' or '.join([f'{value} is missing' for value in values]) or False}:",
-        "        return None",
-        f"    return {{{', '.join(fields)}}}",
-    ]
-    scope: dict[str, Any] = {"missing": _missing, **{f"convert{at}": each for at, each in converters.items()}}
-    exec("\n".join(lines), scope)  # noqa: S102  names come in as literals alone
-    made: Callable[[Row], dict[str, Any] | None] = scope["made"]
-    return made
+
+    def __init__(self, names: Sequence[str], converters: Mapping[int, Callable[[Value], Any]]) -> None:
+        self._names = names
+        self._converters = converters
+        self._unpack = f"{', '.join(f'v{index}' for index in range(len(names)))}, = row" if names else "pass"
+
+    def maker(self, columns: Sequence[int]) -> Callable[[Row], dict[str, Any] | None]:
+        """Return a function from a row to the object of these columns."""
+        return self._made("row", columns, self._display(columns))
+
+    def line_maker(self, key_at: Sequence[int]) -> Callable[[Any, Any, Row, Any], dict[str, Any] | None]:
+        """Return a function from head, object before, row and tail to the object of a line."""
+        every = range(len(self._names))
+        key = self._display(key_at) if key_at else "None"
+        display = f'{{"table": head, "key": {key}, "before": was, "after": {self._display(every)}, "unchanged": tail}}'
+        return self._made("head, was, row, tail", every, display)
+
+    def _display(self, columns: Sequence[int]) -> str:
+        fields = (f"{self._names[index]!r}: {self._value(index)}" for index in columns)
+        return f"{{{', '.join(fields)}}}"
+
+    def _value(self, index: int) -> str:
+        return f"(None if v{index} is None else convert{index}(v{index}))" if index in self._converters else f"v{index}"
+
+    def _made(self, parameters: str, needed: Sequence[int], display: str) -> Callable[..., dict[str, Any] | None]:
+        missing = " or ".join(f"v{index} is missing" for index in needed) or "False"
+        text = (
+            f"def made({parameters}):\n    {self._unpack}\n    if {missing}:\n        return None\n    return {display}"
+        )
+        scope: dict[str, Any] = {"missing": _missing, **{f"convert{at}": each for at, each in self._converters.items()}}
+        exec(text, scope)  # noqa: S102  names come in as literals alone
+        made: Callable[..., dict[str, Any] | None] = scope["made"]
+        return made
 
 
 _NOTHING: Final = Plan.__new__(Plan)
-
-
-def _name(name: str) -> bytes:
-    return _dumps(name)
 
 
 def commit_time(time_us: int) -> str:
@@ -201,7 +216,7 @@ def commit_time(time_us: int) -> str:
     return (_EPOCH + timedelta(microseconds=time_us)).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _other(item: Item, tail: bytes) -> bytes:
+def _other(item: Item, end: bytes) -> bytes:
     """Return the line of an item that is not a row."""
     if isinstance(item, CopyStart):
         fields: dict[str, Any] = {"table": item.table.qualified, "operation": "copy", "again": item.again}
@@ -210,7 +225,7 @@ def _other(item: Item, tail: bytes) -> bytes:
     else:
         content = b64encode(cast("Message", item).content).decode()
         fields = {"table": None, "operation": "message", "prefix": cast("Message", item).prefix, "content": content}
-    return _dumps(fields)[:-1] + tail
+    return _dumps(fields)[:-1] + end[len(_ALL) :] + b"}\n"
 
 
 def _schema(item: SchemaChange) -> dict[str, Any]:
@@ -276,7 +291,7 @@ def encode_row(table: Table, row: Row) -> bytes:
 
 def encode_key(table: Table, row: Row) -> str | None:
     """Return a row's key as text, the same for equal keys; None when the table has none."""
-    return _exact_plan(table).key(row).decode() if table.key else None
+    return _dumps(_exact_plan(table).key_object(row)).decode() if table.key else None
 
 
 _exact_plans: dict[Table, Plan] = {}

@@ -179,23 +179,19 @@ def _opened(file: int | None) -> int:
 
 def _write(file: int, lines: Lines, batch: Batch) -> int:
     """Write the lines of a batch in few large calls; return their length in bytes."""
-    length = waiting = 0
-    gathered: list[bytes] = []
+    length = 0
+    text = bytearray()
     for transaction in batch.transactions:
-        text = lines.encode(transaction)
-        gathered.append(text)
-        waiting += len(text)
-        if waiting >= WRITE_BYTES:
-            _write_all(file, b"".join(gathered))
-            length += waiting
-            waiting = 0
-            gathered.clear()
-    if waiting:
-        _write_all(file, b"".join(gathered))
-    return length + waiting
+        lines.put(text, transaction)
+        if len(text) >= WRITE_BYTES:
+            _write_all(file, text)
+            length += len(text)
+            text = bytearray()
+    _write_all(file, text)
+    return length + len(text)
 
 
-def _write_all(file: int, text: bytes) -> None:
+def _write_all(file: int, text: bytearray) -> None:
     left = memoryview(text)
     while left:
         try:
