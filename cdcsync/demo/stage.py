@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from cdcsync.control import NotRunning, ask
 from cdcsync.demo import shop
 from cdcsync.errors import ExitStatus, Fatal
-from cdcsync.testing import servers
+from cdcsync.testing import processes, servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +91,7 @@ class Stage:
         if not password.exists():
             _write_private(password, secrets.token_urlsafe(18))
         if not notes.exists():
-            notes.write_text(json.dumps({"port": servers.free_port(), "directory": str(self._home())}))
+            notes.write_text(json.dumps({"port": processes.free_port(), "directory": str(self._home())}))
         known = json.loads(notes.read_text())
         server = servers.PostgresServer(
             18,
@@ -113,7 +113,7 @@ class Stage:
     def _home(self) -> Path:
         """Return where the server's files go: here, or where the unprivileged user that runs it can reach them."""
         here = self.folder.resolve()
-        if servers.unprivileged() is None or servers.is_reachable(here):
+        if processes.unprivileged() is None or processes.is_reachable(here):
             return here / "postgres"
         mark = hashlib.sha256(os.fsencode(here)).hexdigest()[:12]
         return Path("/var/tmp") / f"cdcsync-demo-{mark}"  # noqa: S108  made 0700, and has to outlive this process

@@ -33,9 +33,14 @@ def authority() -> trustme.CA:
     return trustme.CA(organization_name="cdcsync tests")
 
 
-def issue(directory: Path, *names: str, owner: tuple[int, int] | None = None) -> Certificate:
+def issue(
+    directory: Path,
+    *names: str,
+    owner: tuple[int, int] | None = None,
+    key_type: trustme.KeyType = trustme.KeyType.ECDSA,
+) -> Certificate:
     """Write `server.crt`, `server.key` and `ca.crt` into `directory`, owned by (uid, gid) when given."""
-    leaf = authority().issue_cert(*(names or NAMES))
+    leaf = authority().issue_cert(*(names or NAMES), key_type=key_type)
     made = Certificate(directory / "server.crt", directory / "server.key", directory / "ca.crt")
     made.chain.write_bytes(b"".join(part.bytes() for part in leaf.cert_chain_pems))
     made.key.touch(mode=0o600)

@@ -1,34 +1,22 @@
-"""Real servers, run unprivileged on loopback in private directories, and gone when this process is."""
+"""Real PostgreSQL servers, run unprivileged on loopback in private directories, and gone when this process is."""
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import functools
 import importlib.util
-import os
-import pwd
 import shutil
 import signal
-import socket
-import subprocess
-import tempfile
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import quote, urlencode
 
 import psycopg
 
+from cdcsync.testing import processes
+from cdcsync.testing.processes import SOCKET_PATH_MAX, Process, ServerFault, free_port, private_directory, unprivileged
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-START_MAX_S: Final = 60.0
-STOP_MAX_S: Final = 15.0
-"""A fast shutdown waits for WAL senders whose reader hangs; past this it is a SIGKILL."""
-SOCKET_PATH_MAX: Final = 90
-"""Bytes; sun_path holds 107 with the socket's own name (unix(7))."""
 
 SETTINGS: Final[Mapping[str, str]] = {
     "wal_level": "logical",
@@ -44,10 +32,6 @@ SETTINGS: Final[Mapping[str, str]] = {
     "password_encryption": "scram-sha-256",
 }
 """What every PostgreSQL starts with; the constructor's settings win."""
-
-
-class ServerFault(Exception):  # noqa: N818  named as the verdicts are
-    """A server cannot be found, does not start, or does not stop; the message ends with its log."""
 
 
 class PostgresServer:
@@ -75,7 +59,7 @@ class PostgresServer:
         self._own_directory = directory is None
         self.directory = directory or private_directory(f"postgres{version}-")
         """Private: data, log, socket, certificates; kept on `stop` when it was given."""
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process = Process(f"PostgreSQL {version}", self.directory / "log")
 
     @property
     def bin(self) -> Path:
@@ -90,7 +74,7 @@ class PostgresServer:
     @property
     def log(self) -> Path:
         """The server's log."""
-        return self.directory / "log"
+        return self._process.log
 
     @property
     def authority(self) -> Path:
@@ -105,7 +89,7 @@ class PostgresServer:
     @property
     def running(self) -> bool:
         """Whether the server process is there."""
-        return self._process is not None and self._process.poll() is None
+        return self._process.running
 
     @classmethod
     def standby_of(
@@ -138,45 +122,36 @@ class PostgresServer:
         """Initialise when new, start, and return once it answers. Raises ServerFault."""
         if not (self.data / "PG_VERSION").exists():
             self._initialise()
-        with self.log.open("ab") as log:
-            self._process = spawn([str(self.bin / "postgres"), "-D", str(self.data), *self._options()], log)
-        _STARTED.append(self)
-        deadline = time.monotonic() + START_MAX_S
-        while not self._answers():
-            if time.monotonic() > deadline or not self._outlives(0.03):
-                raise ServerFault(self._told("does not start"))
+        self._process.start([str(self.bin / "postgres"), "-D", str(self.data), *self._options()], self._answers)
         return self
 
     def stop(self) -> None:
         """Shut down fast (clients are disconnected, a checkpoint is written); may be called twice."""
-        self._end(signal.SIGINT)
+        self._process.end(signal.SIGINT)
         if self._own_directory:
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def kill(self) -> None:
         """SIGKILL the server and every process of it: a crash. `start` recovers."""
-        if self._process is None:
-            return
-        self._signal_all(signal.SIGKILL)
-        self._end(signal.SIGKILL)
+        self._process.kill()
 
     def restart(self) -> None:
         """Stop fast and start again, on the same port."""
-        self._end(signal.SIGINT)
+        self._process.end(signal.SIGINT)
         self.start()
 
     def pause(self) -> None:
         """SIGSTOP every process of the server: it hangs, its connections stay."""
-        self._signal_all(signal.SIGSTOP)
+        self._process.pause()
 
     def resume(self) -> None:
         """End a `pause`."""
-        self._signal_all(signal.SIGCONT)
+        self._process.resume()
 
     def promote(self) -> None:
         """Make a standby a primary and return once it is one."""
         if self.query("SELECT pg_promote(true, 60)") != [(True,)]:
-            raise ServerFault(self._told("was not promoted"))
+            raise ServerFault(self._process.told("was not promoted"))
 
     def url(self, database: str = "postgres", *, user: str = "", password: str = "", **options: str) -> str:
         """Return a URL with the password in it; `options` are libpq's, `sslmode` for one."""
@@ -202,10 +177,10 @@ class PostgresServer:
 
     def _initialise(self) -> None:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _give(self.directory)
+        processes.give(self.directory)
         secret = self.directory / "password"
         secret.write_text(self.password)
-        _give(secret)
+        processes.give(secret)
         self._run(
             [
                 str(self.bin / "initdb"),
@@ -241,13 +216,8 @@ class PostgresServer:
 
     def _run(self, command: list[str]) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        _give(self.directory)
-        done = subprocess.run(
-            [*drop_privileges(), *command], capture_output=True, check=False, cwd="/", env=_environment(), text=True
-        )
-        if done.returncode:
-            msg = f"{Path(command[0]).name} failed: {done.stdout}{done.stderr}"
-            raise ServerFault(msg)
+        processes.give(self.directory)
+        processes.run(command)
 
     def _answers(self) -> bool:
         try:
@@ -255,116 +225,6 @@ class PostgresServer:
         except psycopg.OperationalError:
             return False
         return True
-
-    def _outlives(self, seconds: float) -> bool:
-        if self._process is None:
-            return False
-        try:
-            self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return True
-        return False
-
-    def _end(self, signal_number: int) -> None:
-        process = self._process
-        if process is None:
-            return
-        process.send_signal(signal_number)
-        try:
-            process.wait(STOP_MAX_S)
-        except subprocess.TimeoutExpired:
-            self._signal_all(signal.SIGKILL)
-            process.wait(STOP_MAX_S)
-        self._process = None
-        _STARTED.remove(self)
-
-    def _signal_all(self, signal_number: int) -> None:
-        if self._process is None:
-            raise ServerFault(self._told("is not running"))
-        for pid in [self._process.pid, *children(self._process.pid)]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal_number)
-
-    def _told(self, fault: str) -> str:
-        log = self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
-        return f"PostgreSQL {self.version} in {self.directory} {fault}\n{log}"
-
-
-_STARTED: list[PostgresServer] = []
-_LAUNCHER: Final = ThreadPoolExecutor(1, thread_name_prefix="servers")
-"""Starts every server: PR_SET_PDEATHSIG fires when the *thread* that forked ends (prctl(2))."""
-
-
-@atexit.register
-def stop_all() -> None:
-    """Stop every server that this process started."""
-    for server in _STARTED.copy():
-        server.stop()
-
-
-def spawn(command: Sequence[str], output: Any) -> subprocess.Popen[bytes]:
-    """Start a server that gets SIGINT when this process is gone, however it ends; unprivileged."""
-    full = [*drop_privileges(), *command]
-
-    def launch() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            full,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            cwd="/",
-            env=_environment(),
-            start_new_session=True,
-        )
-
-    return _LAUNCHER.submit(launch).result()
-
-
-def drop_privileges() -> list[str]:
-    """Return the prefix of a command that runs it unprivileged and not longer than this process.
-
-    SIGINT gets its default back: a job that a script runs in the background ignores it, and so would what it starts.
-    """
-    owner = unprivileged()
-    prefix = ["env", "--default-signal=INT", "setpriv", "--pdeathsig=INT"]
-    if owner is not None:
-        prefix += [f"--reuid={owner[0]}", f"--regid={owner[1]}", "--clear-groups"]
-    return prefix
-
-
-@functools.cache
-def unprivileged() -> tuple[int, int] | None:
-    """Return (uid, gid) that servers run as, None when this process is not root."""
-    if os.geteuid() != 0:
-        return None
-    entry = pwd.getpwnam("nobody")
-    return entry.pw_uid, entry.pw_gid
-
-
-def private_directory(prefix: str) -> Path:
-    """Return a new directory of mode 0700 that belongs to the user that servers run as."""
-    path = Path(tempfile.mkdtemp(prefix=f"cdcsync-{prefix}"))
-    _give(path)
-    atexit.register(shutil.rmtree, path, ignore_errors=True)
-    return path
-
-
-def free_port() -> int:
-    """Return a port on loopback that nothing listens on now."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
-def children(pid: int) -> list[int]:
-    """Return the direct children of a process."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = status.read_text().rpartition(")")[2].split()
-            if int(fields[1]) == pid:
-                found.append(int(status.parent.name))
-    return found
 
 
 @functools.cache
@@ -394,35 +254,4 @@ def _from_wheel(package: str, version: int) -> Path:
         msg = f"PostgreSQL {version} is not installed: pip install {package.replace('_', '-')}"
         raise ServerFault(msg)
     home = Path(spec.origin).parent
-    if not is_reachable(home):
-        home = _copied(home)
-    return home / "pginstall" / "bin"
-
-
-def is_reachable(path: Path) -> bool:
-    """Return whether the user that servers run as can traverse to the path."""
-    if unprivileged() is None:
-        return True
-    return all(parent.stat().st_mode & 0o001 for parent in [path, *path.parents])
-
-
-def _copied(home: Path) -> Path:
-    """Copy the package and the libraries beside it, which its programs find by relative path."""
-    target = Path(tempfile.mkdtemp(prefix="cdcsync-programs-"))
-    target.chmod(0o755)
-    for source in (home, home.with_name(f"{home.name}.libs")):
-        if source.exists():
-            shutil.copytree(source, target / source.name)
-    atexit.register(shutil.rmtree, target, ignore_errors=True)
-    return target / home.name
-
-
-def _give(path: Path) -> None:
-    owner = unprivileged()
-    if owner is not None:
-        os.chown(path, *owner)
-
-
-def _environment() -> dict[str, str]:
-    """Return an environment in which nothing of the caller's changes a server or a client."""
-    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
+    return processes.reachable(home, home.with_name(f"{home.name}.libs")) / "pginstall" / "bin"

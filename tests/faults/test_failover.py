@@ -15,7 +15,8 @@ from fix_postgres import Database
 from cdcsync.errors import ExitStatus
 from cdcsync.postgres.position import PostgresPosition, parse_lsn
 from cdcsync.testing.faults import Proxy, await_delivery
-from cdcsync.testing.servers import PostgresServer, unprivileged
+from cdcsync.testing.processes import unprivileged
+from cdcsync.testing.servers import PostgresServer
 from cdcsync.testing.trace import check_steps
 
 if TYPE_CHECKING:

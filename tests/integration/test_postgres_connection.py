@@ -9,7 +9,7 @@ import pytest
 from cdcsync.errors import End, ExitStatus, Fatal, Transient
 from cdcsync.postgres.config import PostgresSource, from_url
 from cdcsync.postgres.connection import FORMATS, connect
-from cdcsync.testing.servers import free_port
+from cdcsync.testing.processes import free_port
 
 if TYPE_CHECKING:
     from fix_postgres import Database

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cdcsync.testing import certificates, servers
+from cdcsync.testing import certificates, processes, servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
 
 def test_a_free_port_can_be_listened_on() -> None:
-    port = servers.free_port()
+    port = processes.free_port()
 
     with socket.create_server(("127.0.0.1", port)) as got:
         assert got.getsockname()[1] == port
 
 
 def test_a_private_directory_belongs_to_the_user_that_servers_run_as() -> None:
-    directory = servers.private_directory("unit-")
+    directory = processes.private_directory("unit-")
 
     got = directory.stat()
-    want = servers.unprivileged() or (os.geteuid(), os.getegid())
+    want = processes.unprivileged() or (os.geteuid(), os.getegid())
     assert stat.S_IMODE(got.st_mode) == 0o700
     assert (got.st_uid, got.st_gid) == want
     directory.rmdir()
 
 
 def test_a_version_that_is_not_installed_is_named_with_what_to_install() -> None:
-    with pytest.raises(servers.ServerFault, match="apt-get install postgresql-9"):
+    with pytest.raises(processes.ServerFault, match="apt-get install postgresql-9"):
         servers.postgres_bin(9)
 
 
@@ -91,7 +91,7 @@ def _handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> str
 SERVER_OF_A_KILLED_PROCESS = """
 import signal, subprocess, sys, time
 from pathlib import Path
-from cdcsync.testing.servers import spawn
+from cdcsync.testing.processes import spawn
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 pid = spawn(["sleep", "60"], subprocess.DEVNULL).pid
 while Path(f"/proc/{pid}/comm").read_text() != "sleep\\n":
@@ -122,7 +122,7 @@ def test_a_server_runs_unprivileged_and_reads_nothing_of_ours(tmp_path: Path) ->
     output = tmp_path / "output"
 
     with output.open("wb") as log:
-        process = servers.spawn(["sh", "-c", f"id -u; cat {secret} && echo readable"], log)
+        process = processes.spawn(["sh", "-c", f"id -u; cat {secret} && echo readable"], log)
     process.wait(10)
 
     if os.geteuid() == 0:
