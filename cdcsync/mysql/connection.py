@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 import pymysql
 from pymysql import converters
 from pymysql.constants import FIELD_TYPE
-from pymysql.cursors import SSCursor
+from pymysql.cursors import DictCursor, SSCursor
 
 from cdcsync.addresses import TlsMode
 from cdcsync.errors import End, ExitStatus, Fatal, Transient
@@ -123,6 +123,12 @@ class Connection:
         """Run as `execute` does. Raises Transient and Fatal saying what was being done."""
         with _judged(self.end, doing):
             return self.execute(query, values)
+
+    def named(self, doing: str, query: str) -> list[dict[str, Any]]:
+        """Run a query and return its rows by the columns' names. Raises Transient and Fatal as `ask` does."""
+        with _judged(self.end, doing), self._raw.cursor(DictCursor) as cursor:
+            cursor.execute(query)
+            return list(cursor.fetchall())
 
     def command(self, code: int, payload: bytes) -> None:
         """Send a command of the protocol; its answer is for whoever reads `socket`, the first packet being number 1."""

@@ -132,12 +132,12 @@ class Server:
         """All transactions that its log has, or had before it was purged."""
         if self.flavor is Flavor.MARIADB:
             return GtidList.last_of(self.variable("gtid_binlog_state"))
-        return GtidSet.parse(self.variable("gtid_executed").replace("\n", ""))
+        return GtidSet.parse(self.variable("gtid_executed"))
 
     @property
     def purged(self) -> GtidSet:
         """MySQL's: the transactions that its log has no longer."""
-        return GtidSet.parse(self.variable("gtid_purged").replace("\n", ""))
+        return GtidSet.parse(self.variable("gtid_purged"))
 
     @property
     def status_query(self) -> str:
