@@ -24,7 +24,7 @@ WANTED: Final[dict[Verdict, tuple[int, ...]]] = {
     ),
     Verdict.CONFIG: (1049, 1115, 1153, 1193, 1231, 1235, 1286, 1381),
     Verdict.DATA: (
-        1050,
+        *(1050, 1220),
         1051,
         1054,
         1060,
