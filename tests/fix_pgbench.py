@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import sqlite3
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import orjson
+import fix_daemon
 import psycopg
+from fix_daemon import Daemon
 
 from cdcsync.postgres.position import PostgresPosition, parse_lsn
-from cdcsync.testing.faults import Victim
-from cdcsync.testing.trace import read_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from fix_postgres import Database
 
-    from cdcsync.testing.trace import Step
+    from cdcsync.testing.faults import Victim
 
 CLIENTS = 4
 
@@ -111,30 +108,11 @@ def _await_end_of_writers(source: Database) -> None:
     raise AssertionError("pgbench's backends do not end")
 
 
-@dataclass(frozen=True, slots=True)
-class Pipeline:
+@dataclass(frozen=True)
+class Pipeline(Daemon):
     """A pipeline of the four tables, in a folder of its own."""
 
     source: Database
-    folder: Path
-
-    @property
-    def file(self) -> Path:
-        """The pipeline's file."""
-        return self.folder / "bench.yaml"
-
-    @property
-    def trace(self) -> Path:
-        """Where the daemon's steps are recorded."""
-        return self.folder / "trace"
-
-    def environment(self, who: str = "") -> dict[str, str]:
-        """Return what this pipeline's commands need; `who` is a machine of its own, with its own state directory."""
-        return {
-            "CDCSYNC_TRACE": str(self.folder / f"trace{who}"),
-            "STATE_DIRECTORY": str(self.folder / f"state{who}"),
-            "SOURCE_PASSWORD": self.source.server.password,
-        }
 
     def write(
         self, sink: dict[str, Any], *, source: dict[str, Any] | None = None, tables: Sequence[str] = tuple(TABLES)
@@ -145,47 +123,17 @@ class Pipeline:
         end |= source or {}
         if "hosts" in end:
             del end["host"], end["port"]
-        document = {
-            "name": "bench",
-            "heartbeat": "1s",
-            "source": {"postgres": {**end, "password": "${env:SOURCE_PASSWORD}"}},
-            "sink": sink,
-            "tables": [
-                {"from": f"public.{table}", "to": table, **({"key": "none"} if table == "pgbench_history" else {})}
-                for table in tables
-            ],
-        }
-        self.file.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
-
-    def victim(self, who: str = "") -> Victim:
-        """Return the daemon, not yet started, on the machine `who`."""
-        (self.folder / f"state{who}").mkdir(exist_ok=True)
-        command = [str(Path(sys.executable).with_name("cdcsync")), "--log", "json", "run", str(self.file)]
-        return Victim(command, self.folder / f"log{who}", self.environment(who))
-
-    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run another command on this pipeline."""
-        full = [str(Path(sys.executable).with_name("cdcsync")), *words]
-        environment = {**self.environment(), "PATH": "/usr/bin:/bin"}
-        del environment["CDCSYNC_TRACE"]
-        return subprocess.run(full, capture_output=True, text=True, check=False, timeout=120, env=environment)
-
-    def steps(self, who: str = "") -> list[Step]:
-        """Return what the daemon has recorded on that machine."""
-        return read_steps(self.folder / f"trace{who}")
+        mapped = [
+            {"from": f"public.{table}", "to": table, **({"key": "none"} if table == "pgbench_history" else {})}
+            for table in tables
+        ]
+        self.put({"postgres": {**end, "password": "${env:SOURCE_PASSWORD}"}}, sink, mapped)
 
     def await_saved(
         self, victim: Victim, reached: Callable[[PostgresPosition], bool], within_s: float, who: str = ""
     ) -> None:
         """Return once the victim, as it was started last, has saved a position of which `reached` says so."""
-        deadline = time.monotonic() + within_s
-        while not any(reached(PostgresPosition.decode(step.position)) for step in self._saved(who, victim.started_ns)):
-            assert time.monotonic() < deadline, f"not reached\n{victim.log.read_text()[-3000:]}"
-            victim.rest(0.1)
-
-    def _saved(self, who: str, since_ns: int) -> list[Step]:
-        """Return the last step of saving."""
-        return [step for step in self.steps(who) if step.event == "save" and step.at_ns > since_ns][-1:]
+        self.await_step(victim, lambda position: reached(PostgresPosition.decode(position)), within_s, who)
 
     def await_copied(self, victim: Victim, within_s: float = 60.0, who: str = "") -> None:
         """Return once the first copy is saved whole."""
@@ -235,23 +183,11 @@ def differences(
     tables: Sequence[str] = tuple(TABLES),
 ) -> list[str]:
     """Compare every column of every row; return the first place where each table differs."""
-    found = []
-    for table in tables:
-        want, got = source(table), target(table)
-        pairs = enumerate(itertools.zip_longest(want, got))
-        first = next((f"{table} row {at}: want {a}, got {b}" for at, (a, b) in pairs if a != b), None)
-        found += [first] if first else []
-    return found
+    return fix_daemon.differences(source, target, tables)
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where the rows go, and how they are read back without cdcsync."""
-
-    sink: dict[str, Any]
-    rows: Callable[[str], Iterator[tuple[Any, ...]]]
-    execute: Callable[[str], object]
-    query: Callable[[str], list[tuple[Any, ...]]]
+class Target(fix_daemon.Target):
+    """Where pgbench's rows go."""
 
     @classmethod
     def of_postgres(cls, there: Database, port: int = 0) -> Self:
@@ -278,4 +214,4 @@ class Target:
 
 def counts(rows: Callable[[str], Iterator[tuple[Any, ...]]], tables: Sequence[str] = tuple(TABLES)) -> dict[str, int]:
     """Return how many rows each table has."""
-    return {table: sum(1 for _ in rows(table)) for table in tables}
+    return fix_daemon.counts(rows, tables)

@@ -52,6 +52,8 @@ class Build:
     """Returns as text what the server has logged."""
     reached: str
     """Returns 0 once that text is applied here."""
+    older_login: str = "BY %s"
+    """What CREATE USER says after IDENTIFIED for a client that knows mysql_native_password alone."""
     messages: str = "share"
     """Where the messages lie, below the base directory."""
     has_tls: bool = True
@@ -120,6 +122,7 @@ MYSQL8: Final = Build(
     "MASTER_AUTO_POSITION = 1, GET_MASTER_PUBLIC_KEY = 1",
     _MYSQL_LOGGED,
     _MYSQL_REACHED,
+    "WITH mysql_native_password BY %s",
 )
 MYSQL57: Final = Build(
     "mysql57",
@@ -143,7 +146,7 @@ MARIADB10: Final = Build(
     "MASTER_USE_GTID = slave_pos",
     _MARIADB_LOGGED,
     _MARIADB_REACHED,
-    "share/mysql",
+    messages="share/mysql",
 )
 MARIADB11: Final = Build(
     "mariadb11",
