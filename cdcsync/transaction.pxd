@@ -1,3 +1,6 @@
+cimport cython
+
+
 cdef class Assembler:
     cdef public bint full
     cdef Py_ssize_t _changes_max
@@ -18,6 +21,9 @@ cdef class Assembler:
     cdef object _expected
     cdef Py_ssize_t _part
     cdef bytes _last_raw
+    cdef Py_ssize_t _last_from
+    cdef Py_ssize_t _last_to
+    cdef Py_ssize_t _last_count
     cdef str _id
     cdef object _version
     cdef object _commit_time_us
@@ -25,3 +31,6 @@ cdef class Assembler:
 
     cpdef add(self, item, bytes raw)
     cdef bint _counted(self, bytes raw) except -1
+
+    @cython.locals(count=cython.Py_ssize_t, at=cython.Py_ssize_t, taken=cython.Py_ssize_t, until=cython.Py_ssize_t)
+    cpdef add_rows(self, items, bytes raw, list starts, Py_ssize_t end)

@@ -65,6 +65,8 @@ class Assembler:
         self._expected = 0
         self._part = 0
         self._last_raw: bytes = b""
+        """What holds the raw change counted last, from where to where, and how many it made."""
+        self._last_from = self._last_to = self._last_count = 0
         self._id = ""
         self._version = self._commit_time_us = 0
         self._place: Place | None = None
@@ -119,14 +121,78 @@ class Assembler:
         """Count a raw change; return whether it was not delivered before."""
         self._raw += 1
         if self._raw <= self._skip:
-            if self._raw == self._skip and self._checksum(raw) != self._expected:
-                fault = f"raw change {self._raw} of transaction {self._id} is not the one that was delivered"
-                raise _other(fault)
+            if self._raw == self._skip:
+                self._last_raw, self._last_from, self._last_to = raw, self._raw_at, len(raw)
+                self._last_count = self._raw
+                self._check_last()
             return False
         if len(self._items) >= self._changes_max or self._bytes >= self._size_bytes_max:
             self._cut()
         self._bytes += len(raw)
-        self._last_raw = raw
+        self._last_raw, self._last_from, self._last_to = raw, self._raw_at, len(raw)
+        self._last_count = self._raw
+        return True
+
+    def add_rows(self, items: Sequence[Item], raw: bytes, starts: Sequence[int], end: int) -> None:
+        """Add the rows of one event of the log, each a raw change: one item each, and where each begins in `raw`."""
+        count = len(items)
+        at = self._skipped(raw, starts, end) if self._raw < self._skip else 0
+        while at < count:
+            if len(self._items) >= self._changes_max or self._bytes >= self._size_bytes_max:
+                self._cut()
+            taken = min(count - at, self._changes_max - len(self._items))
+            until = at + taken
+            self._items.extend(items[at:until] if taken < count else items)
+            self._ordinals.extend(range(self._raw, self._raw + taken))
+            self._raw += taken
+            self._last_raw, self._last_from = raw, starts[until - 1]
+            self._last_to = starts[until] if until < count else end
+            self._last_count = self._raw
+            self._bytes += self._last_to - starts[at]
+            at = until
+
+    def add_unwanted(self, raw: bytes, starts: Sequence[int], end: int) -> None:
+        """Count the rows of an event that nobody wants."""
+        at = self._skipped(raw, starts, end) if self._raw < self._skip else 0
+        self._raw += len(starts) - at
+
+    def _skipped(self, raw: bytes, starts: Sequence[int], end: int) -> int:
+        """Count the rows of an event that were delivered before, and return how many these are."""
+        count = len(starts)
+        taken = min(count, self._skip - self._raw)
+        self._raw += taken
+        if self._raw == self._skip and taken:
+            self._last_raw, self._last_from = raw, starts[taken - 1]
+            self._last_to = starts[taken] if taken < count else end
+            self._last_count = self._raw
+            self._check_last()
+        return taken
+
+    def _check_last(self) -> None:
+        if self._checksum() != self._expected:
+            fault = f"raw change {self._raw} of transaction {self._id} is not the one that was delivered"
+            raise _other(fault)
+
+    def announce(self, items: Sequence[Item]) -> None:
+        """Add what comes with the next row, before it, unless that was delivered before."""
+        if self._raw >= self._skip:
+            self._items.extend(items)
+            self._ordinals.extend([self._raw] * len(items))
+
+    def mark(self) -> tuple[int, int]:
+        """Return where the open transaction stands, for `undo`."""
+        return (self._part if self._raw >= self._skip else -1), len(self._items)
+
+    def undo(self, mark: tuple[int, int]) -> bool:
+        """Take back what the transaction did since; return False when some of that was given away in a part.
+
+        What was counted stays counted: the log has it.
+        """
+        part, kept = mark
+        if part != self._part:
+            return False
+        del self._items[kept:]
+        del self._ordinals[kept:]
         return True
 
     def commit(self, position: Position) -> None:
@@ -175,7 +241,7 @@ class Assembler:
 
     def _cut(self) -> None:
         if self._place is not None:
-            self._put_part(self._place(self._raw - 1, self._checksum(self._last_raw)), last=False)
+            self._put_part(self._place(self._last_count, self._checksum()), last=False)
 
     def _put_part(self, position: Position, *, last: bool) -> None:
         """Make a part alone in its batch ready, after all that was complete before it."""
@@ -200,8 +266,9 @@ class Assembler:
             last=last,
         )
 
-    def _checksum(self, raw: bytes) -> int:
-        return zlib.crc32(memoryview(raw)[self._raw_at :])
+    def _checksum(self) -> int:
+        """Return the CRC-32 of the raw change that `_last_raw` holds."""
+        return zlib.crc32(memoryview(self._last_raw)[self._last_from : self._last_to])
 
     def _clear(self) -> None:
         self._items, self._ordinals, self._bytes = [], [], 0

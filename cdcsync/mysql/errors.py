@@ -142,6 +142,11 @@ _STATUS: Final = {
 }
 
 
+def said(number: int, words: str) -> MysqlError:
+    """Return the error of a packet that was read without the client library."""
+    return pymysql.err.OperationalError(number, words)
+
+
 def number_of(error: MysqlError) -> int:
     """Return the error number; 0 when the client library gives none."""
     number = error.args[0] if error.args else 0

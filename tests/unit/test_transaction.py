@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cdcsync.change import Change, Operation, Table
+from cdcsync.change import Change, Operation, SchemaChange, Table
 from cdcsync.errors import Fatal
 from cdcsync.transaction import Assembler, Resume
 
@@ -145,3 +145,81 @@ def test_a_transaction_of_nothing_wanted_only_moves_the_position() -> None:
     (batch,) = rest(assembler)
 
     assert (batch.transactions, batch.position) == ((), At(1))
+
+
+def rows(assembler: Assembler, sizes: list[int], wanted: list[bool]) -> list[Batch]:
+    """Give one whole transaction whose events hold that many rows; return its batches."""
+    batches = []
+    number = 0
+    assembler.begin("x0", 0, 0, lambda delivered, checksum: At(0, delivered, checksum))
+    for size, is_wanted in zip(sizes, wanted, strict=True):
+        raw = b"head" + b"".join(b"%5d" % (number + index) for index in range(size)) + b"crc"
+        starts, end = [4 + 5 * index for index in range(size)], 4 + 5 * size
+        items = [Change(TABLE, Operation.INSERT, None, (number + index,)) for index in range(size)]
+        if is_wanted:
+            assembler.add_rows(items, raw, starts, end)
+        else:
+            assembler.add_unwanted(raw, starts, end)
+        number += size
+        while assembler.full:
+            batch = assembler.take()
+            assert batch is not None
+            batches.append(batch)
+    assembler.commit(At(1))
+    return batches + rest(assembler)
+
+
+@pytest.mark.parametrize("sizes", [[25], [7, 7, 7, 7], [1, 30, 3], [10, 10, 10], [40]])
+@pytest.mark.parametrize("unwanted", [None, 0, 1, 2])
+def test_events_of_many_rows_are_cut_and_resumed_at_any_row(sizes: list[int], unwanted: int | None) -> None:
+    wanted = [index != unwanted for index in range(len(sizes))]
+    batches = rows(Assembler(changes_max=10), sizes, wanted)
+    want = numbers(batches)
+    assert [number for batch in batches for each in batch.transactions for number in each.ordinals] == want
+    assert all(batch.changes <= 10 for batch in batches)
+    for done, batch in enumerate(batches[:-1], start=1):
+        position = batch.position
+        assert isinstance(position, At)
+        again = Assembler(changes_max=10)
+        again.resume(Resume("x0", position.delivered, position.checksum))
+
+        got = rows(again, sizes, wanted)
+
+        assert numbers(batches[:done]) + numbers(got) == want
+
+
+def test_another_row_where_to_resume_in_an_event_is_fatal() -> None:
+    assembler = Assembler(changes_max=10)
+    assembler.resume(Resume("x0", 15, 1))
+
+    with pytest.raises(Fatal, match="raw change 15 of transaction x0 is not the one"):
+        rows(assembler, [40], [True])
+
+
+def test_rows_are_taken_back_to_a_savepoint_unless_a_part_has_them() -> None:
+    assembler = Assembler(changes_max=3)
+    assembler.begin("x0", 0, 0, lambda delivered, checksum: At(0, delivered, checksum))
+    mark = assembler.mark()
+    assembler.add_rows([Change(TABLE, Operation.INSERT, None, (1,))], b"a", [0], 1)
+    assert assembler.undo(mark)
+    assembler.add_rows(
+        [Change(TABLE, Operation.INSERT, None, (index,)) for index in range(4)], b"abcd", [0, 1, 2, 3], 4
+    )
+    assert not assembler.undo(mark)
+    assembler.commit(At(1))
+
+    batches = rest(assembler)
+    assert numbers(batches) == [0, 1, 2, 3]
+    assert [number for batch in batches for each in batch.transactions for number in each.ordinals] == [1, 2, 3, 4]
+
+
+def test_what_is_announced_comes_before_the_next_row() -> None:
+    assembler = Assembler()
+    assembler.begin("x0", 0, 0, lambda delivered, checksum: At(0, delivered, checksum))
+    assembler.announce([SchemaChange(None, TABLE, None)])
+    assembler.add_rows([Change(TABLE, Operation.INSERT, None, (1,))], b"a", [0], 1)
+    assembler.commit(At(1))
+
+    (batch,) = rest(assembler)
+    assert [type(item) for item in batch.transactions[0].items] == [SchemaChange, Change]
+    assert list(batch.transactions[0].ordinals) == [0, 0]
