@@ -107,6 +107,11 @@ class Connection:
         assert isinstance(found, socket.socket)  # noqa: S101  the connection is open
         return found
 
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether it is TLS."""
+        return isinstance(self._raw._sock, ssl.SSLSocket)  # noqa: SLF001
+
     def execute(self, query: str, values: Sequence[object] | None = None) -> Sequence[Answer]:
         """Run a statement and return all its rows; `%s` stands for a value, and %% for % where there are values."""
         with self._raw.cursor() as cursor:

@@ -169,13 +169,8 @@ def _check_purged(connection: Connection, gtids: Gtids, present: Sequence[Log]) 
 
 def _replicates(connection: Connection) -> bool:
     """Return whether it gets transactions from another server now."""
-    server = connection.server
-    if server.flavor is Flavor.MARIADB:
-        query = "SHOW ALL SLAVES STATUS"
-    else:
-        query = "SHOW REPLICA STATUS" if server.version >= (8, 0, 22) else "SHOW SLAVE STATUS"
     threads = {"slave_io_running", "replica_io_running", "slave_sql_running", "replica_sql_running"}
-    rows = connection.named("looking whether the server is a replica", query)
+    rows = connection.named("looking whether the server is a replica", connection.server.replica_query)
     return any(
         str(value).lower() in {"yes", "connecting", "preparing"}
         for row in rows

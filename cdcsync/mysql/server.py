@@ -29,7 +29,7 @@ _ASKED: Final = (
     "binlog_expire_logs_seconds",
     "binlog_expire_logs_auto_purge",
     "expire_logs_days",
-    "binlog_do_db",
+    "sync_binlog",
     "gtid_mode",
     "gtid_executed",
     "gtid_purged",
@@ -148,6 +148,13 @@ class Server:
     def readers_query(self) -> str:
         """What lists those who read its log, by server id; those of us who registered are among them."""
         return "SHOW REPLICAS" if self._is_mysql((8, 0, 22)) else "SHOW SLAVE HOSTS"
+
+    @property
+    def replica_query(self) -> str:
+        """What tells whether it reads another server's log itself."""
+        if self.flavor is Flavor.MARIADB:
+            return "SHOW ALL SLAVES STATUS"
+        return "SHOW REPLICA STATUS" if self._is_mysql((8, 0, 22)) else "SHOW SLAVE STATUS"
 
     def settings(self, wanted: Mapping[str, str | int]) -> dict[str, str | int]:
         """Return session variables by the names that this server has for them, without those that it does not know."""
