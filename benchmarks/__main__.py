@@ -10,10 +10,13 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.cases import ALL, machine
+from benchmarks import mysql_cases, postgres_cases
+from benchmarks.figures import machine
 
 if TYPE_CHECKING:
-    from benchmarks.cases import Result
+    from benchmarks.figures import Result
+
+ALL = {bench.name: bench for bench in (*postgres_cases.BENCHES, *mysql_cases.BENCHES)}
 
 
 @click.group()

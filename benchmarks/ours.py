@@ -12,11 +12,18 @@ import orjson
 from ruamel.yaml import YAML
 
 from benchmarks.process import Contender, Usage
-from cdcsync import connectors
+from cdcsync.mysql.position import MysqlPosition, file_number
+from cdcsync.postgres.position import PostgresPosition
 from cdcsync.testing.trace import Step
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cdcsync.testing.mysql_servers import MysqlServer
     from cdcsync.testing.servers import PostgresServer
+
+    End = Callable[[str], bool]
+    """Whether a position, encoded, lies past the end of an input."""
 
 CHECKOUT = Path(__file__).parent.parent
 COMPILED = Path(sys.executable).parent / "cdcsync"
@@ -31,21 +38,11 @@ class Ours:
     folder: Path
     command: Path = COMPILED
 
-    def configure(self, source: PostgresServer, sink: dict[str, Any], *, tables: list[Any] | None = None) -> None:
-        """Write the pipeline's file."""
+    def configure(self, source: dict[str, Any], sink: dict[str, Any], *, tables: list[Any] | None = None) -> None:
+        """Write the pipeline's file; source and sink are its sections."""
         document = {
             "name": self.name,
-            "source": {
-                "postgres": {
-                    "host": source.host,
-                    "port": source.port,
-                    "user": source.user,
-                    "password": "${env:BENCH_PASSWORD}",
-                    "database": "postgres",
-                    "tls": {"mode": "disable"},
-                    "start": "now",
-                }
-            },
+            "source": source,
             "sink": sink,
             "tables": tables or [{"from": "public.bench", "to": "bench"}],
         }
@@ -73,13 +70,12 @@ class Ours:
             },
         )
 
-    def reached(self, lsn: int) -> int | None:
-        """Return when, on the monotonic clock in ns, all before `lsn` was durable; None while it is not."""
+    def reached(self, is_past: End) -> int | None:
+        """Return when, on the monotonic clock in ns, all before an end was durable; None while it is not."""
         step = self._newest("durable")
         if step is None or not step.position:
             return None
-        position: Any = connectors.load("postgres").source.decode(step.position)  # type: ignore[union-attr]
-        return step.at_ns if position.lsn > lsn else None
+        return step.at_ns if is_past(step.position) else None
 
     def take_position(self, password: str) -> None:
         """Run until a first position is saved, then stop: what is written next is this contender's input."""
@@ -87,11 +83,11 @@ class Ours:
         contender.wait_for(lambda: self._newest("acknowledge") is not None)
         contender.finish()
 
-    def run_to(self, lsn: int, password: str) -> Usage:
-        """Run until all before `lsn` is durable."""
+    def run_until(self, is_past: End, password: str) -> Usage:
+        """Run until all before an end is durable."""
         contender = self.start(password)
-        contender.wait_for(lambda: self.reached(lsn) is not None)
-        return contender.finish(self.reached(lsn), stop=signal.SIGTERM)
+        contender.wait_for(lambda: self.reached(is_past) is not None)
+        return contender.finish(self.reached(is_past), stop=signal.SIGTERM)
 
     def _newest(self, event: str) -> Step | None:
         if not self.trace.exists():
@@ -101,3 +97,30 @@ class Ours:
             lines = file.read().splitlines(keepends=True)
         steps = (Step(**orjson.loads(line)) for line in lines[-8:] if line.startswith(b"{") and line.endswith(b"}\n"))
         return next((step for step in reversed(list(steps)) if step.event == event), None)
+
+
+def postgres(server: PostgresServer) -> dict[str, Any]:
+    """Return the section of a PostgreSQL source."""
+    end = {"host": server.host, "port": server.port, "user": server.user, "database": "postgres"}
+    return {"postgres": {**end, "password": "${env:BENCH_PASSWORD}", "tls": {"mode": "disable"}, "start": "now"}}
+
+
+def past_lsn(lsn: int) -> End:
+    """Return the end of an input: all before that LSN."""
+    return lambda position: PostgresPosition.decode(position).lsn > lsn
+
+
+def mysql(server: MysqlServer) -> dict[str, Any]:
+    """Return the section of a MySQL source that reads the whole log."""
+    end = {"host": server.host, "port": server.port, "user": server.user}
+    return {"mysql": {**end, "password": "${env:BENCH_PASSWORD}", "tls": {"mode": "disable"}, "start": "earliest"}}
+
+
+def past_offset(file: str, offset: int) -> End:
+    """Return the end of an input: all before that place in the binlog."""
+
+    def is_past(text: str) -> bool:
+        position = MysqlPosition.decode(text)
+        return position.within is None and (file_number(position.file), position.offset) >= (file_number(file), offset)
+
+    return is_past

@@ -1,22 +1,26 @@
-"""The peers: what the server itself can send, PostgreSQL's own subscription, and Debezium Engine; all without TLS."""
+"""The peers: what the server itself can send, PostgreSQL's own subscription, Debezium Engine, mysql-replication; all without TLS."""
 
 from __future__ import annotations
 
-import os
+import hashlib
 import subprocess
+import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import psycopg
 
 from benchmarks.process import Contender, Usage
+from cdcsync.testing.maven import cache
 
 if TYPE_CHECKING:
+    from cdcsync.testing.mysql_servers import MysqlServer
     from cdcsync.testing.servers import PostgresServer
 
 HERE = Path(__file__).parent
+PEER = HERE / "debezium" / "Peer.java"
 
 
 def make_slot(server: PostgresServer, slot: str) -> None:
@@ -72,44 +76,31 @@ class Debezium:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cdcsync" / "debezium-3.3.1"
-        self._jars = cache / "jars"
-        if not (cache / "Peer.class").exists():
-            cache.mkdir(parents=True, exist_ok=True)
+        mark = hashlib.sha256((HERE / "debezium" / "pom.xml").read_bytes() + PEER.read_bytes()).hexdigest()[:12]
+        self._classes = cache() / f"debezium-{mark}"
+        self._jars = self._classes / "jars"
+        if not (self._classes / "Peer.class").exists():
+            self._classes.mkdir(parents=True, exist_ok=True)
             subprocess.run(
                 ["mvn", "-q", "-B", "-f", HERE / "debezium" / "pom.xml", "dependency:copy-dependencies",
                  f"-DoutputDirectory={self._jars}"],
                 check=True,
             )  # fmt: skip
-            subprocess.run(
-                ["javac", "-cp", f"{self._jars}/*", "-d", cache, HERE / "debezium" / "Peer.java"], check=True
-            )
-        self._classes = cache
+            subprocess.run(["javac", "-cp", f"{self._jars}/*", "-d", self._classes, PEER], check=True)
 
-    def run(self, server: PostgresServer, slot: str, rows: int) -> tuple[Usage, list[dict[str, object]]]:
-        """Read that many rows from the slot; return the usage and the last rows as Debezium gave them."""
+    def run(self, connector: dict[str, object], rows: int) -> tuple[Usage, list[dict[str, Any]]]:
+        """Read that many rows; return the usage and the last rows as Debezium gave them."""
         settings = {
             "name": "peer",
-            "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
             "offset.storage": "org.apache.kafka.connect.storage.MemoryOffsetBackingStore",
             "topic.prefix": "peer",
-            "database.hostname": server.host,
-            "database.port": server.port,
-            "database.user": server.user,
-            "database.password": server.password,
-            "database.dbname": "postgres",
-            "database.sslmode": "disable",
-            "plugin.name": "pgoutput",
-            "slot.name": slot,
-            "publication.name": "peers",
-            "publication.autocreate.mode": "disabled",
-            "table.include.list": "public.bench",
-            "snapshot.mode": "no_data",
             "converter.schemas.enable": "false",
+            "decimal.handling.mode": "string",
             "max.batch.size": 8192,
             "max.queue.size": 32768,
+            **connector,
         }
-        properties, out = self._folder / f"{slot}.properties", self._folder / f"{slot}.json"
+        properties, out = self._folder / "debezium.properties", self._folder / "debezium.json"
         properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         contender = Contender(
             ["java", "-cp", f"{self._classes}:{self._jars}/*", "Peer", str(properties), str(rows), str(out)],
@@ -117,3 +108,61 @@ class Debezium:
         )
         usage = contender.finish(stop=None)
         return usage, [orjson.loads(line)["after"] for line in out.read_bytes().splitlines()]
+
+
+def debezium_postgres(server: PostgresServer, slot: str) -> dict[str, object]:
+    """Return what Debezium's connector for PostgreSQL has to know."""
+    return {
+        "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
+        **_end(server),
+        "database.dbname": "postgres",
+        "database.sslmode": "disable",
+        "plugin.name": "pgoutput",
+        "slot.name": slot,
+        "publication.name": "peers",
+        "publication.autocreate.mode": "disabled",
+        "table.include.list": "public.bench",
+        "snapshot.mode": "no_data",
+    }
+
+
+def debezium_mysql(server: MysqlServer) -> dict[str, object]:
+    """Return what Debezium's connector for MySQL has to know; it begins with the log, where its tables are made."""
+    return {
+        "connector.class": "io.debezium.connector.mysql.MySqlConnector",
+        **_end(server),
+        "database.server.id": 5401,
+        "database.ssl.mode": "disabled",
+        "database.include.list": "bench",
+        "table.include.list": "bench.bench",
+        "snapshot.mode": "never",
+        "include.schema.changes": "false",
+        "schema.history.internal": "io.debezium.relational.history.MemorySchemaHistory",
+    }
+
+
+def _end(server: PostgresServer | MysqlServer) -> dict[str, object]:
+    return {
+        "database.hostname": server.host,
+        "database.port": server.port,
+        "database.user": server.user,
+        "database.password": server.password,
+    }
+
+
+class MysqlReplication:
+    """mysql-replication's bare reading: every row decoded, and dropped but for the last thousand."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def run(self, server: MysqlServer) -> tuple[Usage, list[dict[str, Any]]]:
+        """Read the whole log; return the usage and the last rows."""
+        out = self._folder / "mysql_replication.json"
+        contender = Contender(
+            [sys.executable, str(HERE / "mysql_replication.py"), str(server.port), str(out)],
+            self._folder / "mysql_replication.log",
+            {"BENCH_PASSWORD": server.password},
+        )
+        usage = contender.finish(stop=None)
+        return usage, [orjson.loads(line) for line in out.read_bytes().splitlines()]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from benchmarks.figures import PROVED
+
 if TYPE_CHECKING:
     from cdcsync.testing.servers import PostgresServer
 
@@ -22,8 +24,6 @@ select n, n % 1000, repeat('a', 50), repeat('b', 60), n * 1.01, timestamptz '202
        'sku ' || n
 from generate_series({first}::bigint, {last}::bigint) n
 """
-PROVED = 1000
-"""How many of the last rows every contender is checked on, by value."""
 
 
 @dataclass(frozen=True, slots=True)

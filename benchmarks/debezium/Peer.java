@@ -10,7 +10,7 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 
-/** Reads a slot with Debezium Engine until it has seen the rows expected; keeps the last thousand. */
+/** Reads a log with Debezium Engine until it has seen the rows expected; keeps the last thousand. */
 public class Peer {
     public static void main(String[] args) throws Exception {
         Properties settings = new Properties();

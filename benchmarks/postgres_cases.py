@@ -1,78 +1,26 @@
-"""The benchmarks, one function each: what is run by turns, and what is compared with what."""
+"""PostgreSQL's benchmarks, one function each: what is run by turns, and what is compared with what."""
 
 from __future__ import annotations
 
-import os
 import statistics
 import subprocess
-import sys
-import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import psycopg
 
-from benchmarks import peers, traffic
-from benchmarks.ours import COMPILED, INTERPRETED, Ours
+from benchmarks import figures, peers, traffic
+from benchmarks.figures import Bench, Result, folder
+from benchmarks.ours import COMPILED, INTERPRETED, Ours, past_lsn, postgres
 from benchmarks.process import Usage
 from cdcsync.testing.servers import PostgresServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One contender's figures: medians of the rounds."""
-
-    contender: str
-    rate: float
-    """Rows (or transactions) a second; 0 where a rate is not what is measured."""
-    cpu_s: float = 0.0
-    peak_mb: float = 0.0
-    wall_s: float = 0.0
-    ratio: float | None = None
-    """This rate by that of the first contender, median of the rounds' ratios."""
-
-
-@dataclass(slots=True)
-class Result:
-    """What one benchmark found."""
-
-    name: str
-    rows: int
-    unit: str = "rows/s"
-    figures: list[Figure] = field(default_factory=list)
-    values: dict[str, float] = field(default_factory=dict)
-    """Single values, units in their names."""
-    proved: str = ""
-    """What was checked by value."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """A benchmark by name."""
-
-    name: str
-    summary: str
-    rows: int
-    """Rows a round, unless said otherwise."""
-    run: Callable[[int, int], Result]
-    """Called with rows and rounds."""
+    from collections.abc import Iterator
 
 
 SERVER = {"max_wal_size": "8GB", "checkpoint_timeout": "1h", "max_connections": "50"}
-
-
-@contextmanager
-def folder() -> Iterator[Path]:
-    """Yield a folder that is removed afterwards."""
-    with tempfile.TemporaryDirectory(prefix="cdcsync-bench-") as name:
-        yield Path(name)
 
 
 @contextmanager
@@ -86,24 +34,6 @@ def server(**settings: str) -> Iterator[PostgresServer]:
         started.stop()
 
 
-def _figures(rounds: dict[str, list[Usage]], rows: int) -> list[Figure]:
-    """Return medians; the ratio is taken round by round against the first contender."""
-    first = next(iter(rounds.values()))
-    return [
-        Figure(
-            contender=name,
-            rate=statistics.median(rows / usage.wall_s for usage in usages),
-            cpu_s=statistics.median(usage.cpu_s for usage in usages),
-            peak_mb=max(usage.peak_mb for usage in usages),
-            wall_s=statistics.median(usage.wall_s for usage in usages),
-            ratio=statistics.median(
-                base.wall_s / usage.wall_s for base, usage in zip(first[-len(usages) :], usages, strict=True)
-            ),
-        )
-        for name, usages in rounds.items()
-    ]
-
-
 def postgres_jsonl(rows: int, rounds: int) -> Result:
     """PostgreSQL to jsonl on /dev/null, compiled and interpreted, pg_recvlogical, and Debezium Engine."""
     usages: dict[str, list[Usage]] = {}
@@ -113,10 +43,10 @@ def postgres_jsonl(rows: int, rounds: int) -> Result:
         if INTERPRETED.exists():
             ours["cdcsync interpreted"] = Ours("interpreted", place, INTERPRETED)
         for each in ours.values():
-            each.configure(source, null)
+            each.configure(postgres(source), null)
             each.take_position(source.password)
         proof = Ours("proof", place)
-        proof.configure(source, {"jsonl": {"path": str(place / "proof.jsonl")}})
+        proof.configure(postgres(source), {"jsonl": {"path": str(place / "proof.jsonl")}})
         debezium = peers.Debezium(place)
         last: list[dict[str, object]] = []
         for number in range(rounds):
@@ -130,26 +60,21 @@ def postgres_jsonl(rows: int, rounds: int) -> Result:
                 peers.pg_recvlogical(source, "recv", written.end_lsn, place / "recv.log")
             )
             for name, each in ours.items():
-                usages.setdefault(name, []).append(each.run_to(written.last_lsn, source.password))
+                usages.setdefault(name, []).append(each.run_until(past_lsn(written.last_lsn), source.password))
             if final:
-                proof.run_to(written.last_lsn, source.password)
-                usage, last = debezium.run(source, "debezium", rows)
+                proof.run_until(past_lsn(written.last_lsn), source.password)
+                usage, last = debezium.run(peers.debezium_postgres(source, "debezium"), rows)
                 usages["Debezium Engine, one round"] = [usage]
                 peers.drop_slot(source, "debezium")
             peers.drop_slot(source, "recv")
         want = traffic.last_rows(source)
-        _prove([_textual(line["after"]) for line in _tail(place / "proof.jsonl")], want)
+        figures.prove([_textual(line["after"]) for line in figures.tail(place / "proof.jsonl")], want)
         if [int(str(row["id"])) for row in last] != [int(str(row[0])) for row in want]:
             msg = "Debezium's last rows are others"
             raise RuntimeError(msg)
     return Result(
-        "postgres-jsonl", rows, figures=_figures(usages, rows), proved=f"last {traffic.PROVED} rows, all columns"
+        "postgres-jsonl", rows, figures=figures.figures(usages, rows), proved=f"last {figures.PROVED} rows, all columns"
     )
-
-
-def _tail(path: Path) -> list[dict[str, Any]]:
-    lines = subprocess.run(["tail", "-n", str(traffic.PROVED), path], check=True, capture_output=True)
-    return [orjson.loads(line) for line in lines.stdout.splitlines()]
 
 
 def _textual(row: dict[str, Any]) -> tuple[object, ...]:
@@ -161,19 +86,11 @@ def _textual(row: dict[str, Any]) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _prove(got: list[tuple[object, ...]], want: list[tuple[object, ...]]) -> None:
-    """Raise unless the last rows are equal, every column by value."""
-    if len(want) < traffic.PROVED or got != want:
-        wrong = next((pair for pair in zip(got, want, strict=False) if pair[0] != pair[1]), (len(got), len(want)))
-        msg = f"the last rows differ: {wrong}"
-        raise RuntimeError(msg)
-
-
 def _against_subscription(name: str, rows: int, rounds: int, rows_per_transaction: int) -> Result:
     usages: dict[str, list[Usage]] = {}
     with server() as source, server() as native, server() as target, folder() as place:
         ours = Ours("ours", place)
-        ours.configure(source, _sink(target))
+        ours.configure(postgres(source), _sink(target))
         ours.take_position(source.password)
         subscription = peers.Subscription(source, native)
         for number in range(rounds):
@@ -184,15 +101,15 @@ def _against_subscription(name: str, rows: int, rounds: int, rows_per_transactio
                 usages.setdefault("subscription", []).append(Usage(seconds, 0.0, 0.0))
 
             def by_us(last_lsn: int = written.last_lsn) -> None:
-                usages.setdefault("cdcsync", []).append(ours.run_to(last_lsn, source.password))
+                usages.setdefault("cdcsync", []).append(ours.run_until(past_lsn(last_lsn), source.password))
 
             for turn in (natively, by_us) if number % 2 == 0 else (by_us, natively):
                 turn()
         want = traffic.last_rows(source)
         for applied in (native, target):
-            _prove(traffic.last_rows(applied), want)
+            figures.prove(traffic.last_rows(applied), want)
         usages = {"subscription": usages["subscription"], "cdcsync": usages["cdcsync"]}
-    return Result(name, rows, figures=_figures(usages, rows), proved=f"last {traffic.PROVED} rows, all columns")
+    return Result(name, rows, figures=figures.figures(usages, rows), proved=f"last {figures.PROVED} rows, all columns")
 
 
 def _sink(target: PostgresServer) -> dict[str, Any]:
@@ -228,7 +145,7 @@ def postgres_latency(rows: int, rounds: int) -> Result:
         folder() as place,
     ):
         ours = Ours("ours", place)
-        ours.configure(source, _sink(target))
+        ours.configure(postgres(source), _sink(target))
         ours.take_position(source.password)
         contender = ours.start(source.password)
         time.sleep(2)
@@ -274,15 +191,15 @@ def postgres_large_transaction(rows: int, rounds: int) -> Result:
         sinks = {"to jsonl": {"jsonl": {"path": "/dev/null"}}, "to postgres": _sink(target)}
         ours = {name: Ours(name.replace(" ", "_"), place) for name in sinks}
         for name, each in ours.items():
-            each.configure(source, sinks[name])
+            each.configure(postgres(source), sinks[name])
             each.take_position(source.password)
         for _ in range(rounds):
             written = traffic.write(source, rows, rows)
             for name, each in ours.items():
-                usages.setdefault(name, []).append(each.run_to(written.last_lsn, source.password))
-        _prove(traffic.last_rows(target), traffic.last_rows(source))
-    result.figures = _figures(usages, rows)
-    result.proved = f"last {traffic.PROVED} rows at the target, all columns"
+                usages.setdefault(name, []).append(each.run_until(past_lsn(written.last_lsn), source.password))
+        figures.prove(traffic.last_rows(target), traffic.last_rows(source))
+    result.figures = figures.figures(usages, rows)
+    result.proved = f"last {figures.PROVED} rows at the target, all columns"
     return result
 
 
@@ -299,7 +216,7 @@ def start_up(rows: int, rounds: int) -> Result:
 def _first_change_s(ours: Ours, source: PostgresServer) -> float:
     fifo = ours.folder / "out"
     fifo.unlink(missing_ok=True)
-    ours.configure(source, {"jsonl": {"path": "-"}})
+    ours.configure(postgres(source), {"jsonl": {"path": "-"}})
     if not ours.trace.exists():
         ours.take_position(source.password)
     written = traffic.write(source, 1, 1)
@@ -308,30 +225,16 @@ def _first_change_s(ours: Ours, source: PostgresServer) -> float:
     log = ours.folder / "first.log"
     contender.wait_for(lambda: b'"after":{' in log.read_bytes())
     seconds = (time.monotonic_ns() - contender.started_ns) / 1e9
-    contender.wait_for(lambda: ours.reached(written.last_lsn) is not None)
+    contender.wait_for(lambda: ours.reached(past_lsn(written.last_lsn)) is not None)
     contender.finish()
     return seconds
 
 
-ALL = {
-    bench.name: bench
-    for bench in (
-        Bench("postgres-jsonl", str(postgres_jsonl.__doc__), 2_000_000, postgres_jsonl),
-        Bench("postgres-postgres-single", str(postgres_postgres_single.__doc__), 100_000, postgres_postgres_single),
-        Bench("postgres-postgres-bulk", str(postgres_postgres_bulk.__doc__), 500_000, postgres_postgres_bulk),
-        Bench("postgres-latency", str(postgres_latency.__doc__), 30_000, postgres_latency),
-        Bench(
-            "postgres-large-transaction", str(postgres_large_transaction.__doc__), 5_000_000, postgres_large_transaction
-        ),
-        Bench("start-up", str(start_up.__doc__), 1, start_up),
-    )
-}
-
-
-def machine() -> dict[str, str]:
-    """Return what the figures were measured on."""
-    cpu = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        "",
-    )
-    return {"python": sys.version.split()[0], "cpu": cpu, "cores": str(os.cpu_count())}
+BENCHES = (
+    Bench("postgres-jsonl", str(postgres_jsonl.__doc__), 2_000_000, postgres_jsonl),
+    Bench("postgres-postgres-single", str(postgres_postgres_single.__doc__), 100_000, postgres_postgres_single),
+    Bench("postgres-postgres-bulk", str(postgres_postgres_bulk.__doc__), 500_000, postgres_postgres_bulk),
+    Bench("postgres-latency", str(postgres_latency.__doc__), 30_000, postgres_latency),
+    Bench("postgres-large-transaction", str(postgres_large_transaction.__doc__), 5_000_000, postgres_large_transaction),
+    Bench("start-up", str(start_up.__doc__), 1, start_up),
+)
