@@ -201,7 +201,11 @@ def _vendors() -> Mapping[bytes, str]:
     }
     places = [bytes([lead, trail]) for lead in (0xFA, 0xFB, 0xFC) for trail in trails][: 2 * 188 + 12]
     letters = [place.decode("cp932") for place in places]
-    new = [letter for letter in letters if letter not in "\uffe2\uffe4\u2235" and not _is_euc(letter)]
+    new = [
+        letter
+        for letter in letters
+        if letter not in "\uffe2\uffe4\u2235" and (letter == "\u2116" or not _is_euc(letter))
+    ]
     cells = [(row, cell) for row in (0xF3, 0xF4) for cell in range(0xA1, 0xFF)][0xF3 - 0xA1 :]
     ibm = {bytes([0x8F, row, cell]): letter for (row, cell), letter in zip(cells, new, strict=False)}
     return {place: letter for place, letter in (nec | ibm).items() if not letter.isascii()}
