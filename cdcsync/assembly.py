@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pydantic import BaseModel, SecretStr
 
 from cdcsync import connectors, control, logs
+from cdcsync.change import in_epoch
 from cdcsync.errors import ExitStatus, Fatal
 from cdcsync.mapping.transform import Mapping
 from cdcsync.ports import Guarantee, SinkContext, SourceContext
@@ -17,11 +18,11 @@ from cdcsync.ports import Guarantee, SinkContext, SourceContext
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cdcsync.change import Table
+    from cdcsync.change import Position, Table
     from cdcsync.config import PipelineConfig
     from cdcsync.connectors import SinkSpec, SourceSpec, StoreSpec
     from cdcsync.pipeline import Pipeline, Surroundings
-    from cdcsync.ports import Stored
+    from cdcsync.ports import Source, Stored
     from cdcsync.rejected import DeadLetters
     from cdcsync.verify import Ends
 
@@ -140,8 +141,11 @@ class Assembly:
             hint = "set `state:` to a directory that this user may write"
             raise Fatal(msg, hint=hint, status=ExitStatus.PERMISSION) from error
 
-    def pipeline(self, surroundings: Surroundings) -> Pipeline:
-        """Return the pipeline, ready to run. Raises Transient and Fatal."""
+    def pipeline(self, surroundings: Surroundings, source: Source | None = None) -> Pipeline:
+        """Return the pipeline, ready to run, from its own source or from a stretch of its log that ends.
+
+        Raises Transient and Fatal.
+        """
         from cdcsync.pipeline import OnRejected, Pipeline, Policy  # noqa: PLC0415  commands that only look do without
         from cdcsync.reader import Limits  # noqa: PLC0415
 
@@ -152,7 +156,7 @@ class Assembly:
         sink = self.sink.make(self.config.sink.config, context)
         batch = self.config.batch
         return Pipeline(
-            self.source.make(self.config.source.config, self.source_context_of(facts.sink)),
+            source or self.source.make(self.config.source.config, self.source_context_of(facts.sink)),
             self.mapping,
             sink,
             positions=None if self._keeps(sink) else self.store[0].make(self.store[1], context),
@@ -207,22 +211,33 @@ class Assembly:
         finally:
             store.close()
 
-    def put(self, word: str) -> str:
-        """Store the position that a word of `positions set` means, in a new epoch; return it encoded."""
-        position = self._position(word)
+    def put(self, position: Position) -> list[str]:
+        """Store this position, in a new epoch; return what was done at the source, a line each."""
         before = self.stored()
-        epoch = max(position.epoch, before.epoch if before else 0) + 1
-        if is_dataclass(position) and not isinstance(position, type):
-            position = replace(position, epoch=epoch)
+        return self.move(in_epoch(position, max(position.epoch, before.epoch if before else 0) + 1))
+
+    def move(self, position: Position) -> list[str]:
+        """Store this position as it is, with a new fence, the source made ready first; return what was done there.
+
+        Raises Fatal with OWNERSHIP while another process has the pipeline. Cut short in between, the source can be
+        read from where the pipeline is, and from before it.
+        """
+        done = self._made_ready(position)
         spec, section = self.store
         spec.put(section, self.sink_context(), position)
-        encoded: str = position.encode()
-        return encoded
+        return done
 
-    def _position(self, word: str) -> Any:
-        if self.source.stored is None:
-            return self.source.decode(word)
-        return self.source.decode(self.source.stored(self.config.source.config, self.source_context, word))
+    def _made_ready(self, position: Position) -> list[str]:
+        """Let the source be opened at a position that it may have passed, holding the pipeline's lock."""
+        log = self.source.log
+        if log is None or log.go_back is None:
+            return []
+        store = self.store[0].make(self.store[1], self.sink_context())
+        try:
+            store.open("")
+            return log.go_back(self.config.source.config, self.source_context, position)
+        finally:
+            store.close()
 
     def clear(self) -> bool:
         """Forget the stored position; return whether there was one."""

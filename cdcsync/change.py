@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self, TypeAlias
 
 from cdcsync.errors import Fatal
@@ -145,6 +145,11 @@ class Position(Protocol):
     def covers(self, other: Self) -> bool:
         """Return whether all before `other` lies before this position too."""
         ...
+
+
+def in_epoch(position: Any, epoch: int) -> Any:
+    """Return the same place in that epoch; a position that is no dataclass has none to change."""
+    return replace(position, epoch=epoch) if is_dataclass(position) and not isinstance(position, type) else position
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,6 +129,20 @@ def from_urls(
     return _Loading(given, environ, None).config()
 
 
+def sink_of(word: str, *, environ: Mapping[str, str] = os.environ) -> Section:
+    """Return the sink that a URL means, or that of another pipeline's file; raises as `load` does."""
+    if not sections.SCHEME.match(word):
+        return load(word, environ=environ).sink
+    given = Document("command line", {"sink": word}, values={(): Mark("command line", 1, 1)})
+    resolved = resolve(given, Resolver(Path(), environ), (("sink",),))
+    problems = [*given.problems, *resolved.problems]
+    reading = sections.Reading(Checked(given, resolved.replaced, problems), environ, None, [])
+    section = reading.section(Role.SINK, resolved.value["sink"]) if isinstance(resolved.value, dict) else None
+    if problems or section is None:
+        raise document.fatal(problems)
+    return section
+
+
 def dump(config: PipelineConfig) -> str:
     """Return the file that makes this config again: references stay references, plain secrets stay plain.
 

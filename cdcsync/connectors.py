@@ -19,8 +19,15 @@ if TYPE_CHECKING:
 
     from cdcsync.change import Position, Row, Table
     from cdcsync.ports import Guarantee, PositionStore, Sink, SinkContext, Source, SourceContext, Stored
+    from cdcsync.redo import Dialect
 
 GROUP = "cdcsync.connectors"
+
+SQL_AGAIN = (
+    "the target passes through older states and is right again once it has caught up. On the way a change can be "
+    "rejected: a unique value that another row has by now, a partial change of a row that is gone by now"
+)
+"""`SinkSpec.again` of the sinks that write rows by SQL."""
 
 
 class Severity(enum.StrEnum):
@@ -86,6 +93,34 @@ class Scanner:
     """Sink: the columns that keep JSON by its value, not by its text."""
 
 
+class Reach(NamedTuple):
+    """How far a log can be read again."""
+
+    first: str
+    """The encoded position from which on all is there."""
+    last: str
+    """The encoded position of its end now."""
+    words: str
+    """What keeps it, for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Reads a log again, beside the pipeline: for `replay` and `tail --from`."""
+
+    make: Callable[[Any, SourceContext], Source]
+    """A source on connections of its own, which opens at any position within the reach, leaves nothing behind and
+    moves nothing of the pipeline's."""
+    reach: Callable[[Any, SourceContext], Reach]
+    """Raises Fatal when nothing can be read again."""
+    before: Callable[[Any, SourceContext, int], str] | None = None
+    """An encoded position proved to lie before all that was committed at or after a time (microseconds since 1970
+    UTC); raises Fatal when that is gone. Absent: the log has no index by time and is read from its first position."""
+    go_back: Callable[[Any, SourceContext, Position], list[str]] | None = None
+    """Let the pipeline itself be opened at a position within the reach; return what was done, a line each. Absent:
+    nothing has to be done. Whenever it is cut short, it can be done again."""
+
+
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
     """How to make and look after a source. `config` is the section's validated model."""
@@ -105,7 +140,10 @@ class SourceSpec:
     look: Callable[[Any, SourceContext], tuple[str, list[Table]]] | None = None
     """Identity and tables at once, where that is cheaper: each start asks for both."""
     stored: Callable[[Any, SourceContext, str], str] | None = None
-    """Turn a word of `positions set` into an encoded position, checked against the server."""
+    """Turn a word for a place in the log into an encoded position that the server can be read from; raises Fatal."""
+    log: Log | None = None
+    dialect: Dialect | None = None
+    """How the source writes a change as SQL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +157,8 @@ class SinkSpec:
     """Of the target server and database, comparable with a source's; for refusing circles."""
     check: Callable[[Any, SinkContext], list[Finding]]
     scanner: Callable[[Any, SinkContext], Scanner] | None = None
+    again: str = "the target gets the changes again"
+    """What it means for what is in the target when the pipeline goes back and delivers changes again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cdcsync.errors import CdcsyncError, Fatal, Transient
 from cdcsync.metrics import Progress, State
@@ -90,7 +90,7 @@ class Daemon:
         for warning in self._config.warnings:
             self._log.warning("configuration", said=warning)
         commands = {"status": self._status, "pause": self._pause, "resume": self._resume}
-        with _Signals(self), Control(self._config.socket, commands):
+        with Signals(self), Control(self._config.socket, commands):
             self._log.info("starting", **self._assembly.words())
             pipeline = self._built(self._assembly)
             if pipeline is not None:
@@ -176,11 +176,19 @@ def _spare_collections() -> None:
     gc.set_threshold(100_000, 20, 50)
 
 
-class _Signals:
+class Stoppable(Protocol):
+    """What ends in good order when it is asked to."""
+
+    def stop(self) -> None:
+        """Ask it; called by a signal handler."""
+        ...
+
+
+class Signals:
     """SIGTERM and SIGINT stop in good order; a second SIGINT ends the process where it stands."""
 
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
+    def __init__(self, stoppable: Stoppable) -> None:
+        self._stoppable = stoppable
         self._asked = False
         self._before: dict[int, Any] = {}
 
@@ -199,4 +207,4 @@ class _Signals:
         self._asked = True
         if number == signal.SIGINT:
             os.write(2, b"\nstopping after the write under way; again to end at once\n")
-        self._daemon.stop()
+        self._stoppable.stop()

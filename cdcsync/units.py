@@ -1,14 +1,15 @@
-"""Durations and sizes as a configuration writes them."""
+"""Durations, sizes and times as a configuration or a command writes them."""
 
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
 from pydantic import BeforeValidator, ByteSize
 
 SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+_DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}(?:$|[T ]\d)")
 _PART: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
 
 
@@ -36,3 +37,18 @@ Duration = Annotated[timedelta, BeforeValidator(duration)]
 
 Size = ByteSize
 """Bytes, written as "10GB", "16MiB" or a number."""
+
+
+def is_moment(text: str) -> bool:
+    """Return whether a word begins as a time does that `moment` takes."""
+    return _DAY.match(text) is not None
+
+
+def moment(text: str) -> int:
+    """Return microseconds since 1970 UTC of an ISO 8601 time, taken as UTC where it names no zone. Raises ValueError."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        msg = "not a time; write 2026-11-24T10:00:00Z, or with an offset as +01:00"
+        raise ValueError(msg) from error
+    return (at.replace(tzinfo=at.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)

@@ -24,6 +24,7 @@ _COMMANDS: Final = (
     "rejected",
     "verify",
     "tail",
+    "replay",
     "drop",
     "connectors",
     "demo",

@@ -42,19 +42,30 @@ def show(pipeline: str, *, as_json: bool) -> None:
 @click.argument("pipeline")
 @click.argument("position")
 def put(pipeline: str, position: str) -> None:
-    """Store a POSITION to go on from: as `show` prints it (in quotes), or a word of the source, such as an LSN.
+    """Store a POSITION to go on from, in a new epoch. The pipeline must not run.
+
+    As `show` prints it (in quotes), a word of the source (an LSN, a transaction's id as `cdcsync tail` shows it,
+    file:offset, a GTID set), a time as 2026-11-24T10:00:00Z, or `earliest`; checked against the server.
 
     \b
     cdcsync positions set orders 16/B374D848
+    cdcsync positions set orders 2026-11-24T10:00:00Z
     cdcsync positions set orders "$(cat position.json)"
 
-    What lies between the old and the new position is skipped, or delivered again. The pipeline must not run.
+    What lies between the old and the new position is skipped, or delivered again. To go back with a look at what
+    that means use `cdcsync replay --rewind`.
     """  # noqa: D301  \b is click's
+    from cdcsync.replay import origin_of  # noqa: PLC0415  the others do without
+
     loaded = config.load(pipeline)
     refuse_running(loaded, "its position is its own")
     assembly = Assembly(loaded)
+    located = origin_of(assembly).locate(position)
     assembly.make_state()
-    click.echo(assembly.put(position))
+    for line in assembly.put(located.position):
+        click.echo(line, err=True)
+    stored = assembly.stored()
+    click.echo(stored.position if stored else "")
 
 
 @command.command(short_help="Forget the stored position.")

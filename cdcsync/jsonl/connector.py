@@ -69,6 +69,13 @@ CONNECTOR = Connector(
     name="jsonl",
     schemes=("jsonl", "stdout"),
     from_url=from_url,
-    sink=SinkSpec(config=JsonlConfig, make=_make, guarantee=_guarantee, identity=_identity, check=_check),
+    sink=SinkSpec(
+        config=JsonlConfig,
+        make=_make,
+        guarantee=_guarantee,
+        identity=_identity,
+        check=_check,
+        again="the lines of these changes are written again, after those that are there",
+    ),
     store=StoreSpec(config=JsonlConfig, make=_store, clear=_clear, put=_put, look=_look),
 )

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cdcsync.connectors import Connector, SinkSpec, SourceSpec, StoreSpec
-from cdcsync.errors import CdcsyncError, ExitStatus, Fatal
+from cdcsync.connectors import SQL_AGAIN, Connector, Log, SinkSpec, SourceSpec, StoreSpec
+from cdcsync.errors import CdcsyncError
 from cdcsync.ports import Guarantee
-from cdcsync.postgres import slot as slots
 from cdcsync.postgres.catalogue import Catalogue
 from cdcsync.postgres.check import check
 from cdcsync.postgres.config import PostgresSink, PostgresSource, PostgresStore, PublicationMode, from_url
 from cdcsync.postgres.connection import connect
+from cdcsync.postgres.dialect import DIALECT
 from cdcsync.postgres.drop import drop, drop_publications
-from cdcsync.postgres.identity import check_history, identify, identify_plainly
-from cdcsync.postgres.position import PostgresPosition, format_lsn, parse_lsn
+from cdcsync.postgres.identity import identify_plainly
+from cdcsync.postgres.log import BesideWal, go_back, place, reach
+from cdcsync.postgres.position import PostgresPosition
 from cdcsync.postgres.publication import shown
 from cdcsync.postgres.scan import sink_scanner, source_scanner
 from cdcsync.postgres.sink import PostgresSink as Target
@@ -77,32 +77,6 @@ def _look(config: PostgresSource, context: SourceContext) -> tuple[str, list[Tab
         return identify_plainly(connection), [each.table(types) for each in published]
 
 
-def _stored(config: PostgresSource, context: SourceContext, word: str) -> str:
-    """Turn an LSN, or what `positions show` prints, into a position that the slot still holds and the server has written."""
-    given = PostgresPosition.decode(word) if word.startswith("{") else None
-    if given is not None:
-        word = format_lsn(given.lsn)
-    if not re.fullmatch(r"[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}", word):
-        msg = f"not a position in PostgreSQL's log: {word!r}"
-        raise Fatal(msg, hint="write an LSN as 16/B374D848", status=ExitStatus.CONFIG)
-    lsn, name = parse_lsn(word), config.slot_of(context.pipeline)
-    application = f"cdcsync {context.pipeline}"
-    with connect(config, application_name=application, replication=True) as replication:
-        now = identify(replication)
-        if given is not None:
-            check_history(replication, now, given.system, given.timeline, given.lsn)
-    with connect(config, application_name=application) as connection:
-        slot = slots.find(connection, name)
-    if slot is not None:
-        slots.check_form(slot, config.database)
-    slots.check_position(slot, name, lsn)
-    if lsn > now.flush_lsn:
-        msg = f"position {word} lies in the future: the server has not written it yet"
-        raise Fatal(msg, hint="see where it is with SELECT pg_current_wal_flush_lsn()", status=ExitStatus.CONFIG)
-    within = given.within if given is not None else None
-    return PostgresPosition(0, now.system, now.timeline, lsn, name, within=within).encode()
-
-
 def _sink(config: PostgresSink, context: SinkContext) -> Sink:
     return Target(config, context)
 
@@ -126,7 +100,9 @@ CONNECTOR = Connector(
         tail=_Tail,
         scanner=source_scanner,
         look=_look,
-        stored=_stored,
+        stored=place,
+        log=Log(BesideWal, reach, go_back=go_back),
+        dialect=DIALECT,
     ),
     sink=SinkSpec(
         config=PostgresSink,
@@ -135,6 +111,7 @@ CONNECTOR = Connector(
         identity=identity,
         check=sink_check,
         scanner=sink_scanner,
+        again=SQL_AGAIN,
     ),
     store=StoreSpec(config=PostgresStore, make=_store, clear=clear, put=put, look=look),
 )

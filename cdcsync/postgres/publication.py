@@ -122,11 +122,7 @@ def ensure(connection: Connection, config: PostgresSource, context: SourceContex
     before are in no log. Raises Fatal, before anything is changed, when a table cannot be published.
     """
     catalogue = Catalogue(connection)
-    tables = select(catalogue, context.selection, config.partitions)
-    if not tables:
-        msg = f"the mapping names no table of database {config.database}"
-        hint = "check `from`; `partitions: leaf` takes partitions by their own names"
-        raise Fatal(msg, hint=hint, status=ExitStatus.CONFIG)
+    tables = _selected(catalogue, config, context)
     version = connection.info.server_version
     main = config.publication_of(context.pipeline)
     if config.publication.mode is PublicationMode.EXISTING:
@@ -154,6 +150,27 @@ def ensure(connection: Connection, config: PostgresSource, context: SourceContex
         raise _denied(error, main) from error
     names = tuple(name for name, members in wanted.items() if members or everything)
     return covering(connection, names, tables, config)
+
+
+def existing(connection: Connection, config: PostgresSource, context: SourceContext) -> Publications:
+    """Return what the pipeline reads as it is, changing nothing. Raises Fatal with all that is missing in it."""
+    tables = _selected(Catalogue(connection), config, context)
+    main = config.publication_of(context.pipeline)
+    if config.publication.mode is not PublicationMode.FILTERED:
+        return covering(connection, (main,), tables, config)
+    with_identity = {table.has_identity for table, _ in tables}
+    names = tuple(name for name, wanted in ((main, True), (main + INSERTS, False)) if wanted in with_identity)
+    return covering(connection, names, tables, config)
+
+
+def _selected(catalogue: Catalogue, config: PostgresSource, context: SourceContext) -> list[tuple[TableInfo, Wanted]]:
+    """Return the tables that the mapping names. Raises Fatal when there are none."""
+    tables = select(catalogue, context.selection, config.partitions)
+    if not tables:
+        msg = f"the mapping names no table of database {config.database}"
+        hint = "check `from`; `partitions: leaf` takes partitions by their own names"
+        raise Fatal(msg, hint=hint, status=ExitStatus.CONFIG)
+    return tables
 
 
 def shown(connection: Connection, config: PostgresSource, context: SourceContext) -> list[Published]:

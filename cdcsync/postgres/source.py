@@ -50,7 +50,7 @@ _RAW: Final = b"IUDTM"
 
 
 @dataclass
-class _Session:
+class Session:
     """One connection to the server, and what was learned over it."""
 
     replication: Connection
@@ -77,7 +77,7 @@ class PostgresWal:
         self._clock = clock
         self._slot = config.slot_of(context.pipeline)
         self._claim = slot.Claim(clock)
-        self._session: _Session | None = None
+        self._session: Session | None = None
         self._stream: Stream | None = None
         self._batches: Generator[Batch, None, None] | None = None
         """What comes before the log: the copy, or the first position."""
@@ -148,12 +148,12 @@ class PostgresWal:
             session.replication.close()
             session.plain.close()
 
-    def _connect(self, *, fresh: bool) -> _Session:
+    def _connect(self, *, fresh: bool) -> Session:
         several = len(self._config.addresses) > 1
         name = f"cdcsync {self._context.pipeline}"
         plain = connect(self._config, application_name=name, read_write=several)
         try:
-            publications = publication.ensure(plain, self._config, self._context, fresh=fresh or self._tail)
+            publications = self._publish(plain, fresh=fresh or self._tail)
             refuse_circles(plain, [each.info for each in publications.tables], self._context)
             replication = connect(self._config, application_name=name, replication=True, read_write=several)
         except BaseException:
@@ -166,9 +166,12 @@ class PostgresWal:
             plain.close()
             replication.close()
             raise
-        return _Session(replication, plain, now, publications, silence_max_s)
+        return Session(replication, plain, now, publications, silence_max_s)
 
-    def _begin(self, session: _Session, epoch: int) -> None:
+    def _publish(self, plain: Connection, *, fresh: bool) -> publication.Publications:
+        return publication.ensure(plain, self._config, self._context, fresh=fresh)
+
+    def _begin(self, session: Session, epoch: int) -> None:
         """Begin where no position is stored."""
         place = self._place(session, epoch, 0)
         found = slot.find(session.plain, self._slot) if not self._tail else None
@@ -189,14 +192,14 @@ class PostgresWal:
         self._start(session, place)
         self._batches = iter_one(Batch((), place, 0, 0))
 
-    def _make_slot(self, session: _Session) -> int:
+    def _make_slot(self, session: Session) -> int:
         if self._tail:
             return make_temporary(session.replication, self._slot)
         failover = self._config.failover is not False
         self._made_lsn = slot.create(session.replication, self._slot, failover=failover).consistent_lsn
         return self._made_lsn
 
-    def _continue(self, session: _Session, stored: PostgresPosition, epoch: int) -> None:
+    def _continue(self, session: Session, stored: PostgresPosition, epoch: int) -> None:
         """Go on at a stored position, on this server or on one promoted from its history."""
         now = session.identity
         identity.check_history(session.replication, now, stored.system, stored.timeline, stored.lsn)
@@ -206,14 +209,14 @@ class PostgresWal:
         place = replace(stored, epoch=known + promoted, timeline=now.timeline, slot=self._slot)
         self._start(session, place)
 
-    def _check_slot(self, session: _Session, place: PostgresPosition, *, promoted: bool) -> None:
+    def _check_slot(self, session: Session, place: PostgresPosition, *, promoted: bool) -> None:
         found = slot.find(session.plain, self._slot)
         if found is not None:
             slot.check_form(found, self._config.database)
         found = slot.check_position(found, self._slot, place.lsn, promoted=promoted)
         self._claim.judge(found, session.silence_max_s + 5)
 
-    def _start(self, session: _Session, place: PostgresPosition) -> None:
+    def _start(self, session: Session, place: PostgresPosition) -> None:
         """Stream from `place`; inside a transaction, from its start, skipping what was delivered."""
         self._assembler = Assembler(raw_at=BODY)
         if place.within is not None:
@@ -324,10 +327,10 @@ class PostgresWal:
             return None
         return batch
 
-    def _place(self, session: _Session, epoch: int, lsn: int) -> PostgresPosition:
+    def _place(self, session: Session, epoch: int, lsn: int) -> PostgresPosition:
         return PostgresPosition(epoch, session.identity.system, session.identity.timeline, lsn, self._slot)
 
-    def _drop_half_copied(self, session: _Session, stored: PostgresPosition) -> None:
+    def _drop_half_copied(self, session: Session, stored: PostgresPosition) -> None:
         """Drop the slot of a copy that was interrupted."""
         if stored.system != session.identity.system:
             identity.check_history(session.replication, session.identity, stored.system, stored.timeline, 0)
@@ -336,7 +339,7 @@ class PostgresWal:
             self._claim.judge(found, session.silence_max_s + 5)
             slot.drop(session.plain, stored.slot)
 
-    def _copy(self, session: _Session, place: PostgresPosition, *, again: bool) -> Generator[Batch, None, None]:
+    def _copy(self, session: Session, place: PostgresPosition, *, again: bool) -> Generator[Batch, None, None]:
         """Give the beginning; when it is stored make the slot; give all rows; then stream from the slot's place."""
         shown = [(each, each.table(self._types(session, each))) for each in session.publications.tables]
         begun = replace(place, copying=0)
@@ -369,7 +372,7 @@ class PostgresWal:
         self._start(session, after)
         yield Batch((), after, 0, 0) if held is None else _copied(held, after, version, count + 1)
 
-    def _types(self, session: _Session, each: publication.Published) -> dict[int, TypeInfo]:
+    def _types(self, session: Session, each: publication.Published) -> dict[int, TypeInfo]:
         return Catalogue(session.plain).types(column.type for column in each.columns if not is_built_in(column.type))
 
 

@@ -45,8 +45,9 @@ CREATE TABLE IF NOT EXISTS {table} (
 """
 _TAKE: Final = """
 INSERT INTO {table} AS kept (pipeline, lane, fence, source, tables, holder) VALUES (%s, %s, 1, %s, %s, %s)
-ON CONFLICT (pipeline, lane) DO UPDATE SET fence = kept.fence + 1, source = excluded.source,
-    tables = excluded.tables, holder = excluded.holder, updated_at = now()
+ON CONFLICT (pipeline, lane) DO UPDATE SET fence = kept.fence + 1,
+    source = coalesce(nullif(excluded.source, ''), kept.source),
+    tables = CASE excluded.tables WHEN '[]' THEN kept.tables ELSE excluded.tables END, holder = excluded.holder, updated_at = now()
 RETURNING fence
 """
 _SAVE: Final = """
