@@ -10,7 +10,7 @@ from cdcsync.testing.skips import Skips, read_allowed
 if TYPE_CHECKING:
     import pytest
 
-pytest_plugins = ["fix_command", "fix_mysql", "fix_postgres", "fix_postgres_source"]
+pytest_plugins = ["fix_command", "fix_mysql", "fix_postgres", "fix_postgres_source", "fix_replay"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -95,11 +95,11 @@ def _agreed(plan: Plan, *, as_json: bool, dry_run: bool, yes: bool) -> bool:
 
 
 def _copy(copying: Copying) -> None:
-    from cdcsync.daemon import Signals  # noqa: PLC0415  help needs none of it
+    from cdcsync.daemon import INTERRUPTED, Signals  # noqa: PLC0415  help needs none of it
     from cdcsync.pipeline import Surroundings  # noqa: PLC0415
 
     outcome = copying.run(Surroundings(), Signals)
     said = "delivered" if outcome.over else "stopped; the same command goes on here"
     click.echo(f"{said}: {outcome.transactions} transactions, {outcome.changes} changes", err=True)
     if not outcome.over:
-        raise KeyboardInterrupt
+        raise SystemExit(INTERRUPTED)

@@ -45,7 +45,9 @@ class BesideWal(PostgresWal):
     def _check_slot(self, session: Session, place: PostgresPosition, *, promoted: bool) -> None:  # noqa: ARG002  as its base
         held = _holding(session.plain, self._config, self._context.pipeline, place.lsn)
         copy(session.replication, held.name, self._slot, temporary=True)
-        slots.check_position(slots.find(session.plain, self._slot), held.name, place.lsn)
+        made = slots.find(session.plain, self._slot)
+        if made is not None:
+            slots.check_gap(made, held.name, place.lsn)
 
 
 def reach(config: PostgresSource, context: SourceContext) -> Reach:

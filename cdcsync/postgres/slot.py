@@ -125,11 +125,16 @@ def check_position(slot: Slot | None, name: str, lsn: int, *, promoted: bool = F
     if slot.temporary:
         msg = f"slot {name} is temporary: its synchronisation from the old primary was never finished"
         raise Fatal(msg, hint=LOST_HINT)
+    check_gap(slot, name, lsn)
+    return slot
+
+
+def check_gap(slot: Slot, name: str, lsn: int) -> None:
+    """Raise Fatal when the slot has passed `lsn`."""
     if slot.confirmed_lsn is None or slot.confirmed_lsn > lsn:
         at = format_lsn(slot.confirmed_lsn) if slot.confirmed_lsn is not None else "no place yet"
         msg = f"slot {name} stands at {at}, past the pipeline's position {format_lsn(lsn)}: what lies between is lost"
         raise Fatal(msg, hint=LOST_HINT)
-    return slot
 
 
 def check_absent(slot: Slot | None, pipeline: str) -> None:

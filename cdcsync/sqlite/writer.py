@@ -156,7 +156,7 @@ class Single:
         for effects in group.tables:
             self._write_table(effects, self._plans[effects.table])
         for plan, row, effect in self._parked:
-            self._try(plan, effect, plan.insert, plan.row(row), None)
+            self._try(plan, effect, plan.upsert, plan.row(row), None)
         return self._reasons
 
     def _write_table(self, effects: TableEffects, plan: Plan) -> None:
