@@ -8,7 +8,7 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Self
 
-from integration.test_postgres_types import COLUMNS, Everything, insert, prepare
+from fix_postgres_types import COLUMNS, Everything, insert, prepare
 
 from cdcsync.pipeline import Pipeline
 from cdcsync.ports import SinkContext, SourceContext
