@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cdcsync.ports import Wanted
 from cdcsync.types import BoundedArray
 
 if TYPE_CHECKING:
@@ -74,6 +75,13 @@ COLUMNS: list[tuple[str, str, Any]] = [
     ("positive", "7", 7),
     ('"Pair, ""x"""', "ROW(1, 'a b')", '(1,"a b")'),
 ]
+
+
+class Everything:
+    """Wants the one table of these types."""
+
+    def wants(self, schema: str, name: str) -> Wanted | None:
+        return Wanted.KEYED if schema == "public" and name == "t" else None
 
 
 def prepare(database: Database) -> None:

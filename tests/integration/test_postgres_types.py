@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fix_postgres_types import COLUMNS, insert, prepare
+from fix_postgres_types import COLUMNS, Everything, insert, prepare
 
 from cdcsync.change import Change
-from cdcsync.ports import SourceContext, Wanted
+from cdcsync.ports import SourceContext
 from cdcsync.postgres.config import PostgresSource, from_url
 from cdcsync.postgres.position import PostgresPosition
 from cdcsync.postgres.source import PostgresWal
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
     from fix_postgres import Database
 
     from cdcsync.change import Table
-
-
-class Everything:
-    def wants(self, schema: str, name: str) -> Wanted | None:
-        return Wanted.KEYED if schema == "public" and name == "t" else None
 
 
 def read(database: Database, state: Path) -> list[Change]:
