@@ -18,9 +18,10 @@ export PIP_QUIET := 1
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: .venv/installed  ## Make .venv with all extras and the tools; install missing Debian packages, fetch servers
-	@.ci/packages
-	@$(BIN)/python -m cdcsync.testing.mysql_builds
+install:  ## Make .venv with all extras and the tools; install missing Debian packages, fetch servers
+	@{ .ci/packages && $(PYTHON) -m cdcsync.testing.mysql_builds; } & fetching=$$!; \
+	$(MAKE) --no-print-directory .venv/installed; \
+	wait $$fetching
 
 demo: .venv/installed  ## Run PostgreSQL, a shop that writes, and a pipeline into SQLite; verify at the end
 	@$(BIN)/cdcsync demo $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS))

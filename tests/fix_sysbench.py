@@ -184,10 +184,10 @@ class Target(fix_daemon.Target):
         return cls(sink, rows_of_postgres(there.url), there.execute, there.query)
 
     @classmethod
-    def of_mysql(cls, there: MysqlDatabase) -> Self:
-        """Return a MySQL or MariaDB database as the target."""
+    def of_mysql(cls, there: MysqlDatabase, port: int = 0) -> Self:
+        """Return a MySQL or MariaDB database as the target; `port` is a proxy's before it."""
         server = there.server
-        end = {"host": server.host, "port": server.port, "user": server.user, "database": there.name}
+        end = {"host": server.host, "port": port or server.port, "user": server.user, "database": there.name}
         sink = {"mysql": {**end, "password": "${env:SOURCE_PASSWORD}"}}
         return cls(sink, rows_of_mysql(there), there.execute, there.query)
 
