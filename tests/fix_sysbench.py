@@ -16,7 +16,7 @@ from fix_daemon import Daemon
 from cdcsync.mysql.position import MysqlPosition, file_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from fix_mysql import MysqlDatabase
@@ -102,34 +102,34 @@ class Pipeline(Daemon):
 
     source: MysqlDatabase
 
-    def write(self, sink: dict[str, Any], *, source: dict[str, Any]) -> None:
+    def write(self, sink: dict[str, Any], *, source: dict[str, Any], tables: Sequence[str] = TABLES) -> None:
         """Write the file; `source` has at least where to start, and wins over what its section would say."""
         server = self.source.server
         end = {"host": server.host, "port": server.port, "user": server.user, "password": "${env:SOURCE_PASSWORD}"}
         end |= source
         if "hosts" in end:
             del end["host"], end["port"]
-        self.put({"mysql": end}, sink, [{"from": f"{self.source.name}.{table}", "to": table} for table in TABLES])
+        self.put({"mysql": end}, sink, [{"from": f"{self.source.name}.{table}", "to": table} for table in tables])
 
-    def await_saved(
-        self, victim: Victim, reached: Callable[[MysqlPosition], bool], within_s: float, who: str = ""
-    ) -> None:
+    def await_saved(self, victim: Victim, reached: Callable[[MysqlPosition], bool], within_s: float) -> None:
         """Return once the victim, as it was started last, has saved a position of which `reached` says so."""
-        self.await_step(victim, lambda position: reached(MysqlPosition.decode(position)), within_s, who)
+        self.await_step(victim, lambda position: reached(MysqlPosition.decode(position)), within_s)
 
     def await_drained(
-        self, victim: Victim, within_s: float = 60.0, who: str = "", at: MysqlServer | None = None
+        self, victim: Victim, within_s: float = 60.0, *, at: MysqlServer | None = None, marked: bool = True
     ) -> None:
         """Return once all that is committed at the source now is saved; one more row makes it come at once."""
         server = at or self.source.server
-        server.execute(f"UPDATE {self.source.name}.sbtest1 SET k = k + 1 WHERE id = 1")
-        name, offset = server.position()
-        end = (file_number(name), offset)
+        if marked:
+            server.execute(f"UPDATE {self.source.name}.sbtest1 SET k = k + 1 WHERE id = 1")
+        self.await_saved(victim, past_end_of(server), within_s)
 
-        def is_past(place: MysqlPosition) -> bool:
-            return place.within is None and (file_number(place.file), place.offset) >= end
 
-        self.await_saved(victim, is_past, within_s, who)
+def past_end_of(source: MysqlServer) -> Callable[[MysqlPosition], bool]:
+    """Return what tells whether a position lies at or after the log's end as it is now."""
+    name, offset = source.position()
+    end = (file_number(name), offset)
+    return lambda place: place.within is None and (file_number(place.file), place.offset) >= end
 
 
 def start_of(source: MysqlServer) -> dict[str, Any]:
