@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 import pymysql
 from pymysql import converters
-from pymysql.constants import FIELD_TYPE
+from pymysql.constants import CLIENT, COMMAND, FIELD_TYPE
 from pymysql.cursors import DictCursor, SSCursor
 
 from cdcsync.addresses import TlsMode
@@ -46,6 +46,8 @@ _CONVERSIONS: Final = {
         int,
     ),
 }
+_MULTI_STATEMENTS_ON: Final = bytes(2)
+"""Of COM_SET_OPTION."""
 _KEEPALIVE: Final = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
@@ -84,7 +86,9 @@ class Connection:
         self.address = address
         """The host that took us."""
         self.affected = 0
-        """Rows that the last statement changed."""
+        """Rows that the last statement found, changed or not."""
+        self._many = False
+        """Whether the server was told that a packet may hold several statements."""
         with _judged(end, f"asking the server at {address} what it is"):
             self.server = Server.of(dict(self.execute(VARIABLES)))
         """Who it is and how it is set, as it was when we connected."""
@@ -117,6 +121,20 @@ class Connection:
         with self._raw.cursor() as cursor:
             self.affected = cursor.execute(query, values)
             return cursor.fetchall() or ()
+
+    def run(self, statements: Sequence[str]) -> list[int]:
+        """Send statements at once, without results of rows; return how many rows each found.
+
+        Lone surrogates are bytes (`surrogateescape`). On an error those before the one at fault have happened.
+        """
+        if len(statements) > 1 and not self._many:
+            self._raw._execute_command(COMMAND.COM_SET_OPTION, _MULTI_STATEMENTS_ON)  # noqa: SLF001
+            self._raw._read_packet()  # noqa: SLF001
+            self._many = True
+        found = [int(self._raw.query(";".join(statements).encode("utf-8", "surrogateescape")))]
+        while self._raw._result is not None and self._raw._result.has_next:  # noqa: SLF001
+            found.append(int(self._raw.next_result()))
+        return found
 
     def each(self, query: str, values: Sequence[object] | None = None) -> Iterator[Answer]:
         """Run a query and yield its rows as they come; nothing else may run until they were all taken or it is closed."""
@@ -229,6 +247,7 @@ def _opened(
             charset="utf8mb4",
             conv=_CONVERSIONS,
             autocommit=True,
+            client_flag=CLIENT.FOUND_ROWS,
             connect_timeout=config.connect_timeout_s,
             read_timeout=float(config.connect_timeout_s),
             write_timeout=float(config.connect_timeout_s),

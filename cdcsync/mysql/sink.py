@@ -1,0 +1,227 @@
+"""Writes batches into MySQL and MariaDB, exactly once: rows and position are committed together."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final
+
+from cdcsync.change import Change, CopyStart
+from cdcsync.errors import End, Fatal, Rejected
+from cdcsync.folding import fold
+from cdcsync.mysql.connection import connect
+from cdcsync.mysql.errors import MysqlError, is_about_rows, verdict
+from cdcsync.mysql.foreign_keys import ForeignKeys, Place, place_of
+from cdcsync.mysql.literals import Unfit
+from cdcsync.mysql.statements import Plan, Request
+from cdcsync.mysql.store import MysqlStore
+from cdcsync.mysql.target import Target, refuse_misfits
+from cdcsync.mysql.writer import Missed, Writer
+from cdcsync.ports import Guarantee
+from cdcsync.positions import kept_elsewhere, refuse_gone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cdcsync.change import Batch, Position, Table, Transaction
+    from cdcsync.folding import Ref
+    from cdcsync.mysql.config import MysqlSink as MysqlSinkConfig
+    from cdcsync.mysql.writer import Part
+    from cdcsync.ports import SinkContext
+
+_PART: Final = "SAVEPOINT cdcsync_part"
+_PART_DONE: Final = "RELEASE SAVEPOINT cdcsync_part"
+_PART_UNDONE: Final = "ROLLBACK TO SAVEPOINT cdcsync_part"
+_WRITING: Final = "writing to the target"
+
+
+class MysqlSink:
+    """One connection, one transaction per batch; a large transaction stays open until its last part."""
+
+    guarantee = Guarantee.EXACTLY_ONCE
+
+    def __init__(self, config: MysqlSinkConfig, context: SinkContext) -> None:
+        self._config = config
+        self._context = context
+        self._store = MysqlStore(config, context, kept=True)
+        self._durable: Position | None = None
+        self._stored = ""
+        self._plans: dict[Table, Plan] = {}
+        self._within: tuple[str, int] | None = None
+        """The large transaction that is open and the part that comes next."""
+        self._foreign_keys = ForeignKeys([])
+
+    def positions(self) -> MysqlStore:
+        """Return the store that shares connection, lock and fence."""
+        return self._store
+
+    def open(self) -> int:
+        """Create or check the targets; return the epoch stored, 0 when none is. The store is open."""
+        if not self._store.is_open:
+            raise kept_elsewhere(self._context.pipeline)
+        with self._judged("opening the target"):
+            connection = self._store.connection
+            stored = self._store.load()
+            self._stored = stored.position if stored else ""
+            self._target = Target(connection, self._config.database)
+            self._plans.clear()
+            self._within = None
+            self._durable = None
+            gone = [table for table in self._context.tables if self._target.there(table) is None]
+            refuse_gone(self._context.pipeline, gone, self._store.known)
+            self._prepare(self._context.tables)
+            self._writer = Writer(connection, self._plan_of, self._place, lambda: self._foreign_keys)
+        return stored.epoch if stored else 0
+
+    def write(self, batch: Batch) -> Position | None:
+        """Commit the rows with the position, unless it is a part and not the last."""
+        if self._is_covered(batch):
+            return batch.position
+        large = batch.transactions[0] if len(batch.transactions) == 1 else None
+        with self._judged(_WRITING):
+            if self._within is not None and (large is None or self._within != (large.id, large.part)):
+                self._within = None
+                self._undo()
+            folded = fold(batch)
+            self._prepare([table for transaction in batch.transactions for table in _tables(transaction)])
+            parts = self._writer.plan(folded)
+            last = large is None or large.last
+            closing = self._closing(batch) if last else Request("DO 1")
+            self._write(parts, closing)
+            if not last and large is not None:
+                self._within = large.id, large.part + 1
+                return None
+            return self._commit(batch)
+
+    def flush(self) -> Position | None:
+        """Nothing waits but an unfinished transaction, which is never committed early."""
+        return None
+
+    def close(self) -> None:
+        """Disconnect; the server undoes what is not committed."""
+        self._within = None
+        self._store.close()
+
+    def _is_covered(self, batch: Batch) -> bool:
+        """Return whether the batch is committed already; a copy that begins never is."""
+        if self._durable is not None:
+            covered = self._durable.covers(batch.position)
+        else:
+            covered = bool(self._stored) and batch.position.encode() == self._stored
+        return covered and not any(isinstance(item, CopyStart) for each in batch.transactions for item in each.items)
+
+    def _opening(self) -> list[str]:
+        return [_PART] if self._within else ["BEGIN"]
+
+    def _closing(self, batch: Batch) -> Request:
+        self._store.expect(batch.position.encode())
+        return Request(self._store.saving(batch.position), finds=True)
+
+    def _write(self, parts: Sequence[Part], closing: Request) -> None:
+        """Write all but COMMIT. Raises Rejected, having undone this batch alone, and Fatal when the fence is lost."""
+        try:
+            saved = self._writer.write(parts, self._opening(), closing)
+        except MysqlError as error:
+            self._refuse_lost(error)
+            self._undo()
+            saved = self._write_carefully(parts, closing)
+        except (Missed, Unfit):
+            self._undo()
+            saved = self._write_carefully(parts, closing)
+        except (Fatal, Rejected):
+            self._undo()
+            raise
+        if closing.finds and not saved:
+            self._undo()
+            raise self._store.lost()
+        if self._within:
+            self._store.connection.run([_PART_DONE])
+
+    def _write_carefully(self, parts: Sequence[Part], closing: Request) -> bool:
+        """Write row by row where needed; return whether the position was saved."""
+        try:
+            reasons: dict[Ref, str] = self._writer.write_carefully(parts, self._opening())
+        except (Fatal, Rejected):
+            self._undo()
+            raise
+        if reasons:
+            self._undo()
+            raise Rejected(reasons)
+        return self._store.connection.run([closing.sql]) == [1]
+
+    def _commit(self, batch: Batch) -> Position:
+        self._store.connection.run(["COMMIT"])
+        self._within = None
+        self._durable = batch.position
+        self._store.reach(batch.position.encode())
+        return batch.position
+
+    def _refuse_lost(self, error: MysqlError) -> None:
+        """Raise what is not about rows; the transaction goes with the connection."""
+        if not is_about_rows(error):
+            raise verdict(error, End.SINK, _WRITING) from error
+
+    def _undo(self) -> None:
+        """Go back to where this batch began; where the savepoint is gone, the parts before it are gone too."""
+        if self._within is not None:
+            with suppress(MysqlError):
+                self._store.connection.run([_PART_UNDONE, _PART_DONE])
+                return
+        self._store.connection.run(["ROLLBACK"])
+
+    def _place(self, table: Table) -> Place:
+        return place_of(*self._target.place(table))
+
+    def _plan_of(self, table: Table) -> Plan:
+        plan = self._plans.get(table)
+        if plan is None:
+            self._prepare([table])
+            plan = self._plans[table]
+        return plan
+
+    def _prepare(self, tables: Sequence[Table]) -> None:
+        """Plan what is new, creating or checking it at the target. Raises Fatal naming all misfits."""
+        new = [table for table in dict.fromkeys(tables) if table not in self._plans]
+        if not new:
+            return
+        connection = self._store.connection
+        packet_max = int(connection.server.variable("max_allowed_packet", "1048576"))
+        found: list[tuple[str, Sequence[str]]] = []
+        for table in new:
+            if self._within is not None and self._target.there(table) is None:
+                self._create_apart(table)
+            there, lines = self._target.prepare(table, create=self._config.create_tables)
+            name = self._target.name(table)
+            if lines or there is None:
+                found.append((name, lines))
+            else:
+                self._plans[table] = Plan(table, name, there, packet_max)
+        refuse_misfits(found)
+        databases = {self._target.place(table)[0] for table in self._plans}
+        self._foreign_keys = ForeignKeys.read(connection, databases)
+
+    def _create_apart(self, table: Table) -> None:
+        """Create a table in a session of its own: in ours it would commit the transaction that is open."""
+        if not self._config.create_tables:
+            return
+        purpose = f"cdcsync {self._context.pipeline}"
+        with connect(self._config, purpose=purpose, end=End.SINK, read_write=True) as other:
+            Target(other, self._config.database).prepare(table, create=True)
+
+    @contextmanager
+    def _judged(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except MysqlError as error:
+            raise verdict(error, End.SINK, doing) from error
+
+
+def _tables(transaction: Transaction) -> list[Table]:
+    return list(
+        {id(item.table): item.table for item in transaction.items if isinstance(item, Change | CopyStart)}.values()
+    )
+
+
+def identity(config: MysqlSinkConfig) -> str:
+    """Return the server's name, comparable with a source's."""
+    with connect(config, purpose="cdcsync check", end=End.SINK, read_write=True) as connection:
+        return connection.server.name
