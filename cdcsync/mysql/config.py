@@ -214,6 +214,9 @@ class MysqlSink(MysqlServerConfig):
             "innodb_lock_wait_timeout": wait_s,
             "lock_wait_timeout": wait_s,
             "transaction_isolation": self.isolation.value,
+            "sql_mode": "NO_AUTO_VALUE_ON_ZERO,STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ALLOW_INVALID_DATES",
+            "foreign_key_checks": 1,
+            "unique_checks": 1,
         }
 
 

@@ -62,7 +62,7 @@ def _single(text: str) -> float:
     """Return the shortest number that is the same single."""
     value = float(text)
     packed = struct.pack("f", value)
-    for digits in range(6, 10):
+    for digits in range(1, 10):
         short = float(f"{value:.{digits}g}")
         if struct.pack("f", short) == packed:
             return short
