@@ -95,6 +95,7 @@ RULES: Final[Mapping[int, Rule]] = {
     **_each(Rule(Verdict.CONFIG, "the server does not offer this: run `cdcsync check`"), 1115, 1193, 1231, 1235, 1286),
     1153: _PACKET,
     1220: _NO_PLACE,
+    1665: Rule(Verdict.CONFIG, "the server logs statements: SET GLOBAL binlog_format = ROW"),
     1381: _NO_LOG,
     # Tables that are not as they were.
     **_each(_STRUCTURE, 1050, 1051, 1054, 1060, 1061, 1064, 1068, 1072, 1091, 1109, 1136, 1146, 1347, 1906, 3105),
