@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 from typing import TYPE_CHECKING, Final
 
@@ -24,8 +25,13 @@ STREAM: Final = "stream"
 
 
 def name_of(context: SourceContext, purpose: str = STREAM) -> str:
-    """Return what a server shows of us in its list of readers; the same after a restart, another on another machine."""
-    digest = hashlib.sha256(f"{socket.gethostname()}\0{context.state}\0{purpose}".encode()).hexdigest()[:8]
+    """Return what a server shows of us in its list of readers, another on another machine.
+
+    The pipeline's own reading has the same after a restart: the server ends what is left of the one before. Others may
+    run several at once, so each process has a name of its own.
+    """
+    whose = purpose if purpose == STREAM else f"{purpose} {os.getpid()}"
+    digest = hashlib.sha256(f"{socket.gethostname()}\0{context.state}\0{whose}".encode()).hexdigest()[:8]
     return f"cdcsync {context.pipeline}"[: NAME_MAX - 9] + f" {digest}"
 
 
