@@ -113,9 +113,10 @@ class Log:
     moves nothing of the pipeline's."""
     reach: Callable[[Any, SourceContext], Reach]
     """Raises Fatal when nothing can be read again."""
-    before: Callable[[Any, SourceContext, int], str] | None = None
-    """An encoded position proved to lie before all that was committed at or after a time (microseconds since 1970
-    UTC); raises Fatal when that is gone. Absent: the log has no index by time and is read from its first position."""
+    at_time: Callable[[Any, SourceContext, int], str] | None = None
+    """The encoded position before the first transaction committed at a time (microseconds since 1970 UTC) or later;
+    raises Fatal when the log may be gone from there on, or nothing was committed since. Absent: the log has no index by
+    time, and is read from its first position."""
     go_back: Callable[[Any, SourceContext, Position], list[str]] | None = None
     """Let the pipeline itself be opened at a position within the reach; return what was done, a line each. Absent:
     nothing has to be done. Whenever it is cut short, it can be done again."""

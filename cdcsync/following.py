@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +14,6 @@ from cdcsync.errors import ExitStatus, Fatal
 from cdcsync.mapping.transform import Mapping
 from cdcsync.ports import SourceContext
 from cdcsync.reader import Limits, Reader
-from cdcsync.redo import Script
 from cdcsync.stretch import Bounds, Stretch
 from cdcsync.units import is_moment, moment
 
@@ -23,9 +22,10 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from cdcsync.change import Batch, Position, Transaction
+    from cdcsync.change import Batch, Position
     from cdcsync.connectors import Log, Reach, SourceSpec
     from cdcsync.ports import Source
+    from cdcsync.redo import Dialect
 
 WAIT_S: Final = 0.5
 ALL_TABLES: Final = ("*.*",)
@@ -51,10 +51,8 @@ class Located:
     """A place in the log, found by a word."""
 
     position: Position
-    first: Transaction | None = None
-    """Found by time: the first transaction that was committed then or later."""
     words: str = ""
-    """How it was found, for a person."""
+    """What has the log, for a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +124,7 @@ class Origin:
             return self._at_time(word)
         if word == EARLIEST:
             reach = self.reach()
-            return Located(self.spec.decode(reach.first), words=reach.words)
+            return Located(self.spec.decode(reach.first), reach.words)
         if self.spec.stored is None:
             return Located(self.spec.decode(word))
         return Located(self.spec.decode(self.spec.stored(self.section, self.context, word)))
@@ -148,27 +146,33 @@ class Origin:
             raise Fatal(msg, hint=hint, status=ExitStatus.CONFIG)
         return Bounds(start, end)
 
-    def script(self) -> Script:
-        """Return what writes its changes as SQL. Raises Fatal when it has no SQL."""
+    @property
+    def dialect(self) -> Dialect:
+        """How its changes are written as SQL. Raises Fatal when it has no SQL."""
         if self.spec.dialect is None:
             msg = f"{self.system} has no SQL of its own to write changes in"
             raise Fatal(msg, hint="use `--format json`", status=ExitStatus.CONFIG)
-        return Script(self.spec.dialect)
+        return self.spec.dialect
+
+    def exact(self) -> Origin:
+        """Return the same source, read as exactly as its SQL writes it."""
+        return replace(self, section=self.dialect.exactly(self.section))
 
     def _at_time(self, word: str) -> Located:
-        """Read the log up to the first transaction that was committed at that time or later."""
-        time_us = time_of(word)
-        reach = self.reach()
-        proved = self.log.before(self.section, self.context, time_us) if self.log.before else None
-        start = self.spec.decode(proved or reach.first)
+        """Find the first transaction that was committed at that time or later, where need be by reading the log."""
+        time_us, reach = time_of(word), self.reach()
+        if self.log.at_time is not None:
+            found = self.log.at_time(self.section, self.context, time_us)
+            return Located(self.spec.decode(found), reach.words)
+        start = self.spec.decode(reach.first)
         bounds = Bounds(start, end=self.spec.decode(reach.last))
-        position, earlier = start, proved is not None
+        position, earlier = start, False
         with closing(self.between(bounds)) as batches:
             for transaction in chain.from_iterable(batch.transactions for batch in batches):
                 if transaction.part == 0 and transaction.commit_time_us >= time_us:
                     if not earlier:
                         raise _unproved(word, reach)
-                    return Located(position, transaction, reach.words)
+                    return Located(position, reach.words)
                 position, earlier = transaction.position, True
         msg = f"nothing in the log was committed at {word} or later"
         raise Fatal(msg, hint="a time without a zone is taken as UTC; see what is there with `cdcsync tail`")

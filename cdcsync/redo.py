@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cdcsync.change import UNCHANGED, Change, Operation, SchemaChange
 from cdcsync.errors import Fatal
@@ -35,6 +35,10 @@ class Dialect:
     insert: str = "INSERT INTO {table} ({columns}) VALUES ({values})"
     empty: str = "INSERT INTO {table} DEFAULT VALUES"
     """Of a row in which every column is computed."""
+    set_by_server: Callable[[Type], bool] = lambda _kind: False
+    """Whether a column of that type may be one that an update sets by itself where it does not name it."""
+    exactly: Callable[[Any], Any] = lambda config: config
+    """The source's section, by which every value is read as it was logged."""
     begin: str = "BEGIN;"
     commit: str = "COMMIT;"
 
@@ -125,8 +129,17 @@ class Statements:
             return self._lacks(item, old, [at for at, value in enumerate(old) if value is UNCHANGED])
         if not changed:
             return NOTHING
-        sets = ", ".join(f"{self._column(table, at)} = {self._value(table, at, new[at])}" for at in changed)
+        sets = ", ".join(
+            f"{self._column(table, at)} = {self._set_to(table, at, old, new)}"
+            for at in self._settable(table)
+            if at in changed or self._dialect.set_by_server(table.columns[at].type)
+        )
         return Written(f"UPDATE {self._name(table)} SET {sets} WHERE {condition};")  # noqa: S608  quoted by the dialect
+
+    def _set_to(self, table: Table, at: int, old: Row, new: Row) -> str:
+        """Return the value that a column gets; its own where the log has neither."""
+        value = old[at] if new[at] is UNCHANGED else new[at]
+        return self._column(table, at) if value is UNCHANGED else self._value(table, at, value)
 
     def _condition(self, table: Table, row: Row) -> str | None:
         """Return what finds this row, by its key or else by all its columns; None when the log lacks them."""

@@ -155,9 +155,7 @@ def plan_rewind(assembly: Assembly, word: str) -> Plan:
     if stored is None:
         msg = f"no position of pipeline {assembly.config.name} is stored: there is nothing to go back from"
         raise Fatal(msg, hint=f"`cdcsync run {assembly.config.name}` begins", status=ExitStatus.CONFIG)
-    here = origin.spec.decode(stored.position)
-    if origin.spec.stored is not None:
-        origin.locate(stored.position)
+    here = origin.locate(stored.position).position
     located = origin.locate(word)
     start = in_epoch(located.position, here.epoch)
     if start.covers(here):

@@ -11,13 +11,13 @@ import click
 import orjson
 
 from cdcsync.lines import Lines
+from cdcsync.redo import Script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
     from cdcsync.change import Batch, Transaction
     from cdcsync.following import Origin
-    from cdcsync.redo import Script
 
 FORMATS = ("text", "json", "sql", "undo-sql")
 
@@ -66,6 +66,8 @@ def command(  # noqa: PLR0913  one parameter per option
     if form == "undo-sql" and limit is not None:
         raise click.UsageError("undo-sql undoes all from --from to --to: it takes no --limit")
     origin = Origin.of_url(where, tables) if ":" in where else Origin.of_pipeline(where, tables)
+    if form in {"sql", "undo-sql"}:
+        origin = origin.exact()
     try:
         with closing(_batches(origin, start, end, ends=form == "undo-sql")) as batches:
             _written(origin, form, batches, limit)
@@ -82,9 +84,9 @@ def _batches(origin: Origin, start: str | None, end: str | None, *, ends: bool) 
 
 def _written(origin: Origin, form: str, batches: Iterable[Batch], limit: int | None) -> None:
     if form == "undo-sql":
-        _undone(origin.script(), batches)
+        _undone(Script(origin.dialect), batches)
     elif form == "sql":
-        _redone(origin.script(), batches, limit)
+        _redone(Script(origin.dialect), batches, limit)
     else:
         _shown(batches, limit, _json if form == "json" else _texts)
 

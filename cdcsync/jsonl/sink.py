@@ -89,7 +89,7 @@ class FileSink:
                 sync_folder(self._path.parent)
             length = os.fstat(self._file).st_size
             mark = self._store.mark
-            if mark.position is None and mark.length == 0:
+            if self._store.fresh:
                 self._store.commit(replace(mark, length=length))
             elif length < mark.length:
                 raise self._too_short(length, mark.length)

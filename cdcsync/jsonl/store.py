@@ -57,6 +57,8 @@ class FileStore:
         self._source = source
         self._lock = LockFile(path.with_name(path.name + ".lock"), pipeline)
         self._fence = 0
+        self.fresh = True
+        """There was no sidecar when the store was opened: the file's lines, if any, are older than the pipeline."""
         self.mark = Mark(pipeline)
         """As last read or written."""
 
@@ -67,6 +69,7 @@ class FileStore:
         if stored is not None and (stored.pipeline, stored.lane) != (self._pipeline, lane):
             msg = f"{self._path} says that the file belongs to pipeline {stored.pipeline}"
             raise Fatal(msg, hint="give this pipeline a file of its own", status=ExitStatus.OWNERSHIP)
+        self.fresh = stored is None
         self.mark = stored or Mark(self._pipeline, lane)
         if not self._fence:
             self._fence = self.mark.fence + 1

@@ -67,26 +67,30 @@ def reach(config: PostgresSource, context: SourceContext) -> Reach:
 
 
 def place(config: PostgresSource, context: SourceContext, word: str) -> str:
-    """Turn an LSN, a transaction's id, or what `positions show` prints into a position that a slot still holds."""
+    """Turn an LSN, a transaction's id, or what `positions show` prints into a position that a slot still holds.
+
+    What `positions show` prints has an epoch, which a failover since then raises.
+    """
     given = PostgresPosition.decode(word) if word.startswith("{") else None
     matched = _PLACE.fullmatch(format_lsn(given.lsn) if given is not None else word)
     if matched is None:
         msg = f"not a place in PostgreSQL's log: {word!r}"
         hint = "write an LSN as 16/B374D848, a time as 2026-11-24T10:00:00Z, or what `cdcsync positions show` prints"
         raise Fatal(msg, hint=hint, status=ExitStatus.CONFIG)
-    lsn, name = parse_lsn(matched[1]), config.slot_of(context.pipeline)
+    lsn, name, epoch = parse_lsn(matched[1]), config.slot_of(context.pipeline), 0
     application = f"cdcsync {context.pipeline}"
     with connect(config, application_name=application, replication=True) as replication:
         now = identify(replication)
         if given is not None:
             check_history(replication, now, given.system, given.timeline, given.lsn)
+            epoch = given.epoch + (given.timeline != now.timeline)
     with connect(config, application_name=application) as connection:
         _holding(connection, config, context.pipeline, lsn)
     if lsn > now.flush_lsn:
         msg = f"position {format_lsn(lsn)} lies in the future: the server has not written it yet"
         raise Fatal(msg, hint="see where it is with SELECT pg_current_wal_flush_lsn()", status=ExitStatus.CONFIG)
     within = given.within if given is not None else None
-    return PostgresPosition(0, now.system, now.timeline, lsn, name, within=within).encode()
+    return PostgresPosition(epoch, now.system, now.timeline, lsn, name, within=within).encode()
 
 
 def go_back(config: PostgresSource, context: SourceContext, position: Position) -> list[str]:

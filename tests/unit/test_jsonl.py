@@ -62,6 +62,21 @@ def test_what_was_not_committed_is_cut_off_at_open(tmp_path: Path) -> None:
     closed(sink)
 
 
+@pytest.mark.parametrize("older", [b"", b'{"key": {"id": 0}}\n'])
+def test_what_the_first_batch_left_when_it_was_killed_is_cut_off(tmp_path: Path, older: bytes) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_bytes(older)
+    closed(opened(path))
+    with path.open("ab") as file:
+        file.write(b'{"torn')
+
+    sink = opened(path)
+    sink.write(batch(1, insert(1)))
+    closed(sink)
+
+    assert ids(path) == ([0, 1] if older else [1])
+
+
 def test_a_batch_written_twice_is_there_once(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     sink = opened(path)
