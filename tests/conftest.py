@@ -10,7 +10,14 @@ from cdcsync.testing.skips import Skips, read_allowed
 if TYPE_CHECKING:
     import pytest
 
-pytest_plugins = ["fix_command", "fix_mysql", "fix_postgres", "fix_postgres_source", "fix_replay"]
+pytest_plugins = [
+    "fix_command",
+    "fix_mysql",
+    "fix_mysql_source",
+    "fix_postgres",
+    "fix_postgres_source",
+    "fix_replay",
+]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,0 +1,146 @@
+"""What the catalogue says of a table, and whether it says it of the table as a place in the log shows it.
+
+With `binlog_row_metadata=FULL` the log lays rows out by itself, and the catalogue gives hints alone. Without, and on
+MySQL 5.7, the columns are the catalogue's: that of now, which holds for the place only if no statement since then
+altered the table. This is proved from the log between, read on a connection of its own; else the pipeline stops.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from cdcsync.errors import Fatal
+from cdcsync.mysql import binlog, compressed, logs
+from cdcsync.mysql.binlog import Framing
+from cdcsync.mysql.position import file_number
+from cdcsync.mysql.query import effects
+from cdcsync.mysql.server import Flavor
+from cdcsync.mysql.types import FULL, ColumnHint, Hints
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cdcsync.mysql.connection import Connection
+    from cdcsync.mysql.query import Name
+    from cdcsync.mysql.stream import Stream
+    from cdcsync.mysql.table_map import Layout
+
+_COLUMNS: Final = (
+    "SELECT COLUMN_NAME, COLUMN_TYPE, CHARACTER_SET_NAME, IS_NULLABLE, EXTRA FROM information_schema.COLUMNS "
+    "WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s ORDER BY ORDINAL_POSITION"
+)
+_KEY: Final = (
+    "SELECT COLUMN_NAME FROM information_schema.STATISTICS "
+    "WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s AND INDEX_NAME = 'PRIMARY' ORDER BY SEQ_IN_INDEX"
+)
+_CHECKS: Final = (
+    "SELECT CHECK_CLAUSE FROM information_schema.CHECK_CONSTRAINTS WHERE CONSTRAINT_SCHEMA = %s AND TABLE_NAME = %s"
+)
+_GENERATED: Final = re.compile(r"\b(VIRTUAL|STORED|PERSISTENT)\b")
+_JSON_CHECK: Final = re.compile(r"json_valid\(`((?:[^`]|``)+)`\)", re.IGNORECASE)
+SCAN_WAIT_S: Final = 1.0
+
+Place = tuple[int, int]
+"""A file's number and an offset in it."""
+
+
+def hints(connection: Connection, schema: str, name: str) -> Hints | None:
+    """Return what the catalogue says of a table now, None when it has none of that name. Raises Transient and Fatal."""
+    doing = f"looking at the columns of {schema}.{name}"
+    rows = connection.ask(doing, _COLUMNS, [schema, name])
+    if not rows:
+        return None
+    checked: set[str] = set()
+    if connection.server.flavor is Flavor.MARIADB:
+        for (clause,) in connection.ask(doing, _CHECKS, [schema, name]):
+            found = _JSON_CHECK.fullmatch(str(clause))
+            if found is not None:
+                checked.add(found[1].replace("``", "`"))
+    columns = [
+        ColumnHint(
+            column,
+            "json" if column in checked and declared == "longtext" else declared,
+            charset or "",
+            nullable == "YES",
+            bool(_GENERATED.search(extra.upper())),
+        )
+        for column, declared, charset, nullable, extra in rows
+    ]
+    key = [column for (column,) in connection.ask(doing, _KEY, [schema, name])]
+    return Hints(tuple(columns), tuple(key))
+
+
+class Schema:
+    """The catalogue of the server whose log is read."""
+
+    def __init__(self, connect: Callable[[], Connection], dump: Callable[[Connection], Stream]) -> None:
+        self._connect = connect
+        self._dump = dump
+        """Makes a dump, with a reader's number of its own, out of a connection."""
+        self._altered: list[tuple[Place, Name]] = []
+        """Tables that statements altered, after the place where the first proof began."""
+        self._scanned: Place | None = None
+        """How far."""
+
+    def look(self, schema: str, name: str) -> Hints | None:
+        """Return what the catalogue says now."""
+        with self._connect() as connection:
+            return hints(connection, schema, name)
+
+    def prove(self, layout: Layout, file: str, offset: int) -> Hints:
+        """Return what the catalogue says, proved to hold for the log at that place. Raises Fatal when it is not."""
+        with self._connect() as connection:
+            found = hints(connection, layout.schema, layout.name)
+            end = logs.end(connection)
+        if found is None:
+            raise _unknown(layout, f"{file}:{offset}", "is gone since")
+        self._scan(file, offset, end.file, end.offset)
+        place, name = (file_number(file), offset), (layout.schema, layout.name)
+        if any(at > place and altered == name for at, altered in self._altered):
+            raise _unknown(layout, f"{file}:{offset}", "was altered since")
+        return found
+
+    def _scan(self, file: str, offset: int, end_file: str, end_offset: int) -> None:
+        """Note what statements alter, from a place up to the log's end, as far as that was not looked at."""
+        here, end = (file_number(file), offset), (file_number(end_file), end_offset)
+        if self._scanned is not None and self._scanned > here:
+            here = self._scanned
+            file = f"{file.rpartition('.')[0]}.{here[0]:06d}"
+        if here >= end:
+            return
+        with self._connect() as connection:
+            stream = self._dump(connection)
+            stream.start_at(file, here[1])
+            framing = Framing(file, here[1])
+            while (file_number(framing.file), framing.offset) < end:
+                event = stream.read()
+                if event is None:
+                    stream.wait(SCAN_WAIT_S)
+                    continue
+                self._note(framing, event)
+            stream.close()
+        self._scanned = end
+
+    def _note(self, framing: Framing, event: bytes) -> None:
+        kind = framing.take(event)
+        end = framing.end
+        if kind == binlog.QUERY_COMPRESSED:
+            event = compressed.query(event, end)
+            kind, end = binlog.QUERY, len(event)
+        if kind == binlog.QUERY and event[end - 5 : end] != b"BEGIN":
+            place = file_number(framing.file), framing.began
+            done = effects(binlog.query(event, binlog.HEADER, end))
+            self._altered.extend((place, name) for name in done.altered)
+
+
+def _unknown(layout: Layout, place: str, what: str) -> Fatal:
+    msg = (
+        f"the log does not describe {layout.schema}.{layout.name} at {place}, and the table {what}: which columns its "
+        "rows have cannot be known"
+    )
+    hint = (
+        f"{FULL}; on older servers alter tables only while the pipeline has no lag; what was logged before cannot be "
+        "read any more: fill the target table anew, from a position after the statement"
+    )
+    return Fatal(msg, hint=hint)

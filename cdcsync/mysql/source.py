@@ -1,0 +1,268 @@
+"""Reads the binlog of a MySQL or a MariaDB server."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from cdcsync.change import Batch
+from cdcsync.errors import Fatal
+from cdcsync.mysql import identity, logs, readers, start
+from cdcsync.mysql.binlog import Framing
+from cdcsync.mysql.connection import connect, connect_to
+from cdcsync.mysql.groups import Groups
+from cdcsync.mysql.position import MysqlPosition
+from cdcsync.mysql.schema import Schema
+from cdcsync.mysql.server import Flavor
+from cdcsync.mysql.stream import OFFSET_MAX, Reader, Stream
+from cdcsync.mysql.table_map import MARIADB, MYSQL
+from cdcsync.mysql.tables import Tables
+from cdcsync.mysql.xa import Decision
+from cdcsync.transaction import Assembler, Resume
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cdcsync.addresses import Host
+    from cdcsync.change import Position, Table
+    from cdcsync.mysql.config import MysqlSource
+    from cdcsync.mysql.connection import Connection
+    from cdcsync.ports import SourceContext
+
+GATHER_S: Final = 0.02
+"""How long a poll goes on taking transactions while more are at hand."""
+IDLE_S: Final = 1.0
+"""Shortest time between two batches that only move the position."""
+
+
+@dataclass
+class _Session:
+    """One dump, and what it is put together with."""
+
+    stream: Stream
+    framing: Framing
+    assembler: Assembler
+    groups: Groups
+    tables: Tables
+    address: Host
+    skip_to: int = 0
+    """An offset that the protocol has no room for: what ends before it was delivered."""
+    decision: Decision | None = None
+    given: tuple[str, int] = ("", 0)
+    """File and offset that a batch had last."""
+
+
+class MysqlBinlog:
+    """The source. See `ports.Source`; one thread calls its methods.
+
+    `tables` gives the wanted tables as the catalogue has them now. `tail` begins at the end of the log, as a reader
+    that the pipeline's own does not know.
+    """
+
+    def __init__(
+        self,
+        config: MysqlSource,
+        context: SourceContext,
+        tables: Callable[[], list[Table]],
+        *,
+        tail: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config = config
+        self._context = context
+        self._tables = tables
+        self._purpose = "tail" if tail else readers.STREAM
+        self._tail = tail
+        self._clock = clock
+        self._session: _Session | None = None
+        self._first: Batch | None = None
+        """The position that is stored before the log is read, where none was."""
+        self._moved_at = 0.0
+
+    def open(self, start_at: str | None, epoch: int) -> None:
+        """Stand at `start_at`; with None begin as the configuration says."""
+        self.close()
+        stored = MysqlPosition.decode(start_at) if start_at is not None else None
+        several = len(self._config.addresses) > 1
+        connection = connect(self._config, purpose=self._name, read_write=several)
+        try:
+            if stored is None:
+                self._begin(connection, epoch + 1)
+            else:
+                self._continue(connection, stored, epoch)
+        except BaseException:
+            connection.abort()
+            raise
+
+    def poll(self, timeout_s: float) -> Batch | None:
+        """Return the whole transactions at hand, or a part of a large one, or a new position of an idle log."""
+        session = self._session
+        if session is None:
+            msg = "the source is not open"
+            raise RuntimeError(msg)
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        until = self._clock() + timeout_s
+        gathered = 0.0
+        while True:
+            self._drain(session)
+            now = self._clock()
+            if session.assembler.ready:
+                gathered = gathered or now + GATHER_S
+                if session.assembler.full or now >= gathered or not self._wait(session, 0.0):
+                    return self._taken(session, now)
+            elif now >= until or not self._wait(session, until - now):
+                return self._idle(session, now)
+
+    def acknowledge(self, position: Position | None) -> None:
+        """Do nothing: the server does not keep its log for us, and its heartbeats ask for no answer."""
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._first = None
+        session, self._session = self._session, None
+        if session is not None:
+            session.stream.close()
+            if session.decision is not None:
+                session.decision.close()
+
+    @property
+    def _name(self) -> str:
+        return f"cdcsync {self._context.pipeline}"
+
+    def _begin(self, connection: Connection, epoch: int) -> None:
+        """Begin where no position is stored."""
+        if self._tail:
+            end = logs.end(connection)
+            place = MysqlPosition(epoch, connection.server.uuid, end.file, end.offset, end.gtids)
+        else:
+            place = replace(start.first(connection, self._config, self._context), epoch=epoch)
+        by_gtid = not place.file
+        self._start(connection, place, by_gtid=by_gtid)
+        self._first = Batch((), place, 0, 0) if place.file else None
+
+    def _continue(self, connection: Connection, stored: MysqlPosition, epoch: int) -> None:
+        """Go on at a stored position, on its server or on another of the same history."""
+        way = identity.judge(connection, stored)
+        known = max(epoch, stored.epoch)
+        place = replace(stored, epoch=known + way.moved, server=connection.server.uuid)
+        if way.by_gtid:
+            place = replace(place, file="", offset=0, born=0)
+        self._start(connection, place, by_gtid=way.by_gtid)
+
+    def _start(self, connection: Connection, place: MysqlPosition, *, by_gtid: bool) -> None:
+        """Read from `place`; inside a transaction, from its start, skipping what was delivered."""
+        assembler = Assembler()
+        if place.within is not None:
+            within = place.within
+            assembler.resume(Resume(within.id, within.delivered, within.checksum))
+        here = replace(place, within=None)
+        server = connection.server
+        address = connection.address
+        schema = Schema(lambda: self._connect(address), lambda each: self._dump(each, "catalogue"))
+        folds = server.variable("lower_case_table_names", "0") != "0"
+        tables = Tables(
+            self._context.selection,
+            schema,
+            MARIADB if server.flavor is Flavor.MARIADB else MYSQL,
+            (self._config.zero_dates, folds),
+            self._tables,
+        )
+        framing = Framing(here.file, here.offset)
+        groups = Groups(assembler, tables, framing, here)
+        stream = self._dump(connection, self._purpose)
+        if by_gtid and here.gtids is not None:
+            stream.start_after(here.gtids)
+        else:
+            stream.start_at(here.file, here.offset)
+        self._session = _Session(stream, framing, assembler, groups, tables, address, given=(here.file, here.offset))
+        if not by_gtid and here.offset > OFFSET_MAX:
+            self._session.skip_to = here.offset
+        self._moved_at = self._clock()
+
+    def _connect(self, address: Host) -> Connection:
+        return connect_to(address, self._config, purpose=self._name)
+
+    def _dump(self, connection: Connection, purpose: str) -> Stream:
+        """Return a dump that is not begun, as a reader of its own."""
+        config = self._config
+        number = readers.choose(connection, config, self._context, purpose)
+        name = readers.name_of(self._context, purpose)
+        reader = Reader(number, name, config.heartbeat.total_seconds(), config.silence_max.total_seconds())
+        return Stream(connection, reader, self._clock)
+
+    def _drain(self, session: _Session) -> None:
+        """Take what was received, until a batch is full."""
+        if session.skip_to:
+            self._skip(session)
+            return
+        while True:
+            if session.groups.decided is not None and not self._decide(session):
+                return
+            session.groups.drain(session.stream)
+            if session.groups.decided is None:
+                return
+
+    def _decide(self, session: _Session) -> bool:
+        """Read the rows of an XA transaction that was committed; return whether they are all there."""
+        if session.decision is None:
+            session.decision = Decision(
+                session.groups, session.assembler, session.tables, self._dump_at(session), self._oldest(session)
+            )
+        session.decision.drain()
+        if not session.decision.done:
+            return False
+        session.decision.close()
+        session.decision = None
+        session.groups.finish()
+        return True
+
+    def _dump_at(self, session: _Session) -> Callable[[str, int], Stream]:
+        def begun(file: str, offset: int) -> Stream:
+            stream = self._dump(self._connect(session.address), "xa")
+            stream.start_at(file, offset)
+            return stream
+
+        return begun
+
+    def _oldest(self, session: _Session) -> Callable[[], str]:
+        def named() -> str:
+            with self._connect(session.address) as connection:
+                return logs.files(connection)[0].file
+
+        return named
+
+    def _skip(self, session: _Session) -> None:
+        """Read up to where the position is, in a file from its begin."""
+        framing, file = session.framing, session.groups.here.file
+        while framing.offset < session.skip_to or not framing.opened:
+            event = session.stream.read()
+            if event is None:
+                return
+            framing.take(event)
+            if framing.file != file:
+                msg = f"{file} ends before {session.skip_to}"
+                raise Fatal(msg, hint="the log was reset: fill the target tables anew")
+        session.skip_to = 0
+
+    def _wait(self, session: _Session, timeout_s: float) -> bool:
+        return (session.decision or session.stream).wait(timeout_s)
+
+    def _taken(self, session: _Session, now: float) -> Batch | None:
+        self._moved_at = now
+        here = session.groups.here
+        session.given = here.file, here.offset
+        return session.assembler.take()
+
+    def _idle(self, session: _Session, now: float) -> Batch | None:
+        """Return a batch that only moves the position, when the log has moved on without anything for us."""
+        if session.assembler.within or session.skip_to or now - self._moved_at < IDLE_S:
+            return None
+        here = session.groups.idle()
+        self._moved_at = now
+        if not here.file or (here.file, here.offset) == session.given:
+            return None
+        session.given = here.file, here.offset
+        return Batch((), here, 0, 0)

@@ -1,0 +1,190 @@
+"""Turns table maps into table versions and plans, and judges what statements do to the tables that are wanted."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from cdcsync.change import Change, Operation, SchemaChange
+from cdcsync.errors import Fatal
+from cdcsync.mysql import table_map
+from cdcsync.mysql.groups import Plan
+from cdcsync.mysql.query import effects, tokens
+from cdcsync.mysql.rows import RowsDecoder
+from cdcsync.mysql.types import described, table_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cdcsync.change import Item, Table
+    from cdcsync.mysql.binlog import Framing, Query
+    from cdcsync.mysql.config import ZeroDates
+    from cdcsync.mysql.query import Effects, Name
+    from cdcsync.mysql.schema import Schema
+    from cdcsync.mysql.table_map import Dialect, Layout
+    from cdcsync.ports import Selection
+
+REMEDY: Final = (
+    "take the table out of the mapping; or mend its rows in the target by hand and go on behind the statement with "
+    "`cdcsync positions set`"
+)
+ROW_HINT: Final = (
+    "SET GLOBAL binlog_format = 'ROW', and let no session change it; mend the rows of the statement in the target by "
+    "hand, and go on behind it with `cdcsync positions set`"
+)
+_SHADOWS: Final = re.compile(r"_+(?P<of>.+?)_(?:gho|new|ghost)")
+_LEFT: Final = re.compile(r"_+(?P<of>.+?)_(?:\d+_)?(?:del|old)\d*")
+"""The tables that gh-ost and pt-online-schema-change put in a table's place, and what they call the old one."""
+
+
+class Tables:
+    """Describes the tables of one log. Rows are laid out as the log says."""
+
+    def __init__(
+        self,
+        selection: Selection,
+        schema: Schema,
+        dialect: Dialect,
+        options: tuple[ZeroDates, bool],
+        known: Callable[[], list[Table]],
+    ) -> None:
+        self._selection = selection
+        self._schema = schema
+        self._dialect = dialect
+        self._zero_dates, self._folds = options
+        """What becomes of zero dates, and whether the server takes names without minding their case."""
+        self._known = known
+        """The wanted tables that the catalogue has now."""
+        self._plans: dict[Name, Plan] = {}
+        """The newest of each table."""
+        self._statements: dict[Name, str] = {}
+        """What altered a table since its newest plan was made."""
+
+    def plan(self, event: bytes, end: int, body: bytes, framing: Framing) -> Plan:
+        """Return how the rows after this table map are decoded. Raises Transient and Fatal."""
+        layout = table_map.parse(event, 19, end, self._dialect)
+        name = layout.schema, layout.name
+        old = self._plans.get(name)
+        statement = self._statements.pop(name, None)
+        if old is not None and old.body == body and statement is None:
+            return old
+        if self._selection.wants(*name) is None:
+            plan = Plan(body, None, RowsDecoder(layout, None, self._zero_dates), False, [])  # noqa: FBT003
+        else:
+            plan = self._wanted(layout, body, framing, (old, statement))
+        self._plans[name] = plan
+        return plan
+
+    def _wanted(self, layout: Layout, body: bytes, framing: Framing, before: tuple[Plan | None, str | None]) -> Plan:
+        if layout.names:
+            hints = self._schema.look(layout.schema, layout.name)
+        else:
+            hints = self._schema.prove(layout, framing.file, framing.began)
+        full = described(layout, hints)
+        table = table_of(full)
+        old, statement = before
+        last = old.table if old is not None else None
+        changes: list[Item] = [SchemaChange(last, table, statement)] if last is not None and last != table else []
+        if last == table:
+            table = last
+        return Plan(body, table, RowsDecoder(full, table, self._zero_dates), True, changes)  # noqa: FBT003
+
+    def judge(self, query: Query) -> tuple[list[Item], bool]:
+        """Return the items that a statement gives, and whether rows follow it in its transaction.
+
+        Raises Fatal when it changes rows that the mapping wants and the log does not show.
+        """
+        done = effects(query)
+        if done.rows:
+            self._refuse_rows(query)
+        if done.database_gone:
+            self._refuse_database(self._folded((done.database_gone, ""))[0])
+        self._refuse_moves(done)
+        if done.unlogged:
+            for name in done.altered:
+                if self._wants(name):
+                    msg = f"{done.unlogged} changed rows of {_dotted(name)} without logging them"
+                    raise Fatal(msg, hint=REMEDY)
+        for name in done.altered:
+            self._statements[self._folded(name)] = query.text
+        return [self._truncate(self._folded(name)) for name in done.truncated if self._wants(name)], done.opens
+
+    def _truncate(self, name: Name) -> Item:
+        plan = self._plans.get(name)
+        table = plan.table if plan is not None else None
+        if table is None:
+            table = next((each for each in self._known() if (each.schema, each.name) == name), None)
+        if table is None:
+            msg = f"{_dotted(name)} was truncated, and is gone since"
+            raise Fatal(msg, hint=REMEDY)
+        return Change(table, Operation.TRUNCATE, None, None)
+
+    def _refuse_rows(self, query: Query) -> None:
+        """Stop at a statement that may change rows of a wanted table: it is told by any of its words, in doubt too."""
+        words = [token for token in tokens(query) if token.kind in {"w", "q"} or token.text == "."]
+        wanted = self._all_wanted()
+        for index, token in enumerate(words):
+            names = [(query.database, token.text)]
+            if index + 2 < len(words) and words[index + 1].text == ".":
+                names = [(token.text, words[index + 2].text)]
+            elif index and words[index - 1].text == ".":
+                continue
+            for name in names:
+                if self._folded(name) in wanted:
+                    what = f"may change rows of {_dotted(name)}"
+                    raise _unlogged(what)
+        if wanted and words and words[0].says("CALL", "DO", "SELECT", "VALUES"):
+            raise _unlogged("calls what may change rows of any table")
+
+    def _all_wanted(self) -> set[Name]:
+        """Return the wanted tables that the log has shown or the catalogue has now."""
+        names = {name for name, plan in self._plans.items() if plan.wanted}
+        return names | {(table.schema, table.name) for table in self._known()}
+
+    def _refuse_database(self, schema: str) -> None:
+        for name in sorted(self._all_wanted()):
+            if name[0] == schema:
+                msg = f"database {schema} was dropped, with {_dotted(name)}"
+                raise Fatal(msg, hint=REMEDY)
+
+    def _refuse_moves(self, done: Effects) -> None:
+        """Stop where a wanted table goes, or one comes that had rows before; a copy that takes its place may."""
+        swapped = _swapped(done)
+        for name in done.gone:
+            if self._wants(name) and name not in swapped:
+                new = dict(done.renamed).get(name)
+                msg = f"table {_dotted(name)} was " + (f"renamed to {_dotted(new)}" if new else "dropped or replaced")
+                raise Fatal(msg, hint=REMEDY)
+        for old, new in done.renamed:
+            if self._wants(new) and new not in swapped and not self._wants(old):
+                msg = f"table {_dotted(old)} was renamed to {_dotted(new)}: its rows until then are not in the target"
+                raise Fatal(msg, hint=REMEDY)
+
+    def _wants(self, name: Name) -> bool:
+        return self._selection.wants(*self._folded(name)) is not None
+
+    def _folded(self, name: Name) -> Name:
+        return (name[0].lower(), name[1].lower()) if self._folds else name
+
+
+def _swapped(done: Effects) -> set[Name]:
+    """Return the names of a swap by which an online schema change ends: the copy has the table's rows."""
+    found: set[Name] = set()
+    old = {new: each for each, new in done.renamed}
+    for name in done.gone:
+        source, target = old.get(name), dict(done.renamed).get(name)
+        if source is None or target is None or source[0] != name[0]:
+            continue
+        shadow, left = _SHADOWS.fullmatch(source[1]), _LEFT.fullmatch(target[1])
+        if shadow and left and shadow["of"] == left["of"] == name[1]:
+            found |= {name, source, target}
+    return found
+
+
+def _unlogged(what: str) -> Fatal:
+    msg = f"a statement that {what} is logged as such, without the rows: binlog_format was not ROW in its session"
+    return Fatal(msg, hint=ROW_HINT)
+
+
+def _dotted(name: Name) -> str:
+    return ".".join(name)
