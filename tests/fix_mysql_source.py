@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cdcsync.change import Change, Table
+from cdcsync.change import Change
 from cdcsync.mysql.config import MysqlSource, from_url
 from cdcsync.mysql.position import MysqlPosition
 from cdcsync.mysql.source import MysqlBinlog
@@ -82,14 +82,7 @@ def read_mysql(database: MysqlDatabase, state: Path, **options: Any) -> MysqlRun
     """Return a source of one database that is not opened."""
     given = {**from_url(database.server.url()), "start": "now", "heartbeat": 1, **options}
     config = MysqlSource.model_validate(given)
-    wants = Tables(database.name)
-
-    def known() -> list[Table]:
-        query = "SELECT table_name FROM information_schema.tables WHERE table_schema = %s"
-        names = [row[0] for row in database.server.query(query, [database.name])]
-        return [Table(database.name, name, ()) for name in names if wants.wants(database.name, name)]
-
-    return MysqlRun(MysqlBinlog(config, SourceContext("p", wants, state), known))
+    return MysqlRun(MysqlBinlog(config, SourceContext("p", Tables(database.name), state)))
 
 
 @pytest.fixture

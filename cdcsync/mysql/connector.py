@@ -4,18 +4,52 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cdcsync.connectors import Connector, SinkSpec, StoreSpec
-from cdcsync.mysql.config import MysqlSink, MysqlStore, from_url
-from cdcsync.mysql.scan import sink_scanner
+from cdcsync.connectors import Connector, SinkSpec, SourceSpec, StoreSpec
+from cdcsync.mysql import catalogue
+from cdcsync.mysql.check import check
+from cdcsync.mysql.config import MysqlSink, MysqlSource, MysqlStore, from_url
+from cdcsync.mysql.connection import connect
+from cdcsync.mysql.position import MysqlPosition
+from cdcsync.mysql.scan import sink_scanner, source_scanner
 from cdcsync.mysql.sink import MysqlSink as Target
 from cdcsync.mysql.sink import identity
+from cdcsync.mysql.source import MysqlBinlog
+from cdcsync.mysql.start import stored
 from cdcsync.mysql.store import MysqlStore as Store
 from cdcsync.mysql.store import clear, look, put
 from cdcsync.mysql.target_check import sink_check
 from cdcsync.ports import Guarantee
 
 if TYPE_CHECKING:
-    from cdcsync.ports import Sink, SinkContext
+    from cdcsync.change import Table
+    from cdcsync.ports import Sink, SinkContext, Source, SourceContext
+
+
+def _source(config: MysqlSource, context: SourceContext) -> Source:
+    return MysqlBinlog(config, context)
+
+
+def _tail(config: MysqlSource, context: SourceContext) -> Source:
+    return MysqlBinlog(config, context, tail=True)
+
+
+def _identity(config: MysqlSource, context: SourceContext) -> str:
+    with connect(config, purpose=f"cdcsync {context.pipeline}") as connection:
+        return connection.server.name
+
+
+def _tables(config: MysqlSource, context: SourceContext) -> list[Table]:
+    return _look_at(config, context)[1]
+
+
+def _look_at(config: MysqlSource, context: SourceContext) -> tuple[str, list[Table]]:
+    with connect(config, purpose=f"cdcsync {context.pipeline}") as connection:
+        return connection.server.name, catalogue.tables(connection, context.selection)
+
+
+def _drop(_config: MysqlSource, _context: SourceContext) -> list[str]:
+    """Remove nothing: the server keeps its log for nobody in particular."""
+    return []
 
 
 def _sink(config: MysqlSink, context: SinkContext) -> Sink:
@@ -30,6 +64,19 @@ CONNECTOR = Connector(
     name="mysql",
     schemes=("mysql", "mariadb"),
     from_url=from_url,
+    source=SourceSpec(
+        config=MysqlSource,
+        make=_source,
+        decode=MysqlPosition.decode,
+        identity=_identity,
+        tables=_tables,
+        check=check,
+        drop=_drop,
+        tail=_tail,
+        scanner=source_scanner,
+        look=_look_at,
+        stored=stored,
+    ),
     sink=SinkSpec(
         config=MysqlSink,
         make=_sink,

@@ -7,16 +7,15 @@ altered the table. This is proved from the log between, read on a connection of 
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
 from cdcsync.errors import Fatal
 from cdcsync.mysql import binlog, compressed, logs
 from cdcsync.mysql.binlog import Framing
+from cdcsync.mysql.catalogue import hints
 from cdcsync.mysql.position import file_number
 from cdcsync.mysql.query import effects
-from cdcsync.mysql.server import Flavor
-from cdcsync.mysql.types import FULL, ColumnHint, Hints
+from cdcsync.mysql.types import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,50 +24,12 @@ if TYPE_CHECKING:
     from cdcsync.mysql.query import Name
     from cdcsync.mysql.stream import Stream
     from cdcsync.mysql.table_map import Layout
+    from cdcsync.mysql.types import Hints
 
-_COLUMNS: Final = (
-    "SELECT COLUMN_NAME, COLUMN_TYPE, CHARACTER_SET_NAME, IS_NULLABLE, EXTRA FROM information_schema.COLUMNS "
-    "WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s ORDER BY ORDINAL_POSITION"
-)
-_KEY: Final = (
-    "SELECT COLUMN_NAME FROM information_schema.STATISTICS "
-    "WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s AND INDEX_NAME = 'PRIMARY' ORDER BY SEQ_IN_INDEX"
-)
-_CHECKS: Final = (
-    "SELECT CHECK_CLAUSE FROM information_schema.CHECK_CONSTRAINTS WHERE CONSTRAINT_SCHEMA = %s AND TABLE_NAME = %s"
-)
-_GENERATED: Final = re.compile(r"\b(VIRTUAL|STORED|PERSISTENT)\b")
-_JSON_CHECK: Final = re.compile(r"json_valid\(`((?:[^`]|``)+)`\)", re.IGNORECASE)
 SCAN_WAIT_S: Final = 1.0
 
 Place = tuple[int, int]
 """A file's number and an offset in it."""
-
-
-def hints(connection: Connection, schema: str, name: str) -> Hints | None:
-    """Return what the catalogue says of a table now, None when it has none of that name. Raises Transient and Fatal."""
-    doing = f"looking at the columns of {schema}.{name}"
-    rows = connection.ask(doing, _COLUMNS, [schema, name])
-    if not rows:
-        return None
-    checked: set[str] = set()
-    if connection.server.flavor is Flavor.MARIADB:
-        for (clause,) in connection.ask(doing, _CHECKS, [schema, name]):
-            found = _JSON_CHECK.fullmatch(str(clause))
-            if found is not None:
-                checked.add(found[1].replace("``", "`"))
-    columns = [
-        ColumnHint(
-            column,
-            "json" if column in checked and declared == "longtext" else declared,
-            charset or "",
-            nullable == "YES",
-            bool(_GENERATED.search(extra.upper())),
-        )
-        for column, declared, charset, nullable, extra in rows
-    ]
-    key = [column for (column,) in connection.ask(doing, _KEY, [schema, name])]
-    return Hints(tuple(columns), tuple(key))
 
 
 class Schema:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from cdcsync.change import Batch
 from cdcsync.errors import Fatal
-from cdcsync.mysql import identity, logs, readers, start
+from cdcsync.mysql import catalogue, check, identity, logs, readers, start
 from cdcsync.mysql.binlog import Framing
 from cdcsync.mysql.connection import connect, connect_to
 from cdcsync.mysql.groups import Groups
@@ -56,7 +56,7 @@ class _Session:
 class MysqlBinlog:
     """The source. See `ports.Source`; one thread calls its methods.
 
-    `tables` gives the wanted tables as the catalogue has them now. `tail` begins at the end of the log, as a reader
+    `tail` begins at the end of the log, as a reader
     that the pipeline's own does not know.
     """
 
@@ -64,14 +64,12 @@ class MysqlBinlog:
         self,
         config: MysqlSource,
         context: SourceContext,
-        tables: Callable[[], list[Table]],
         *,
         tail: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._context = context
-        self._tables = tables
         self._purpose = "tail" if tail else readers.STREAM
         self._tail = tail
         self._clock = clock
@@ -87,6 +85,7 @@ class MysqlBinlog:
         several = len(self._config.addresses) > 1
         connection = connect(self._config, purpose=self._name, read_write=several)
         try:
+            check.refuse(connection, self._config, self._context)
             if stored is None:
                 self._begin(connection, epoch + 1)
             else:
@@ -168,7 +167,7 @@ class MysqlBinlog:
             schema,
             MARIADB if server.flavor is Flavor.MARIADB else MYSQL,
             (self._config.zero_dates, folds),
-            self._tables,
+            lambda: self._known(address),
         )
         framing = Framing(here.file, here.offset)
         groups = Groups(assembler, tables, framing, here)
@@ -181,6 +180,10 @@ class MysqlBinlog:
         if not by_gtid and here.offset > OFFSET_MAX:
             self._session.skip_to = here.offset
         self._moved_at = self._clock()
+
+    def _known(self, address: Host) -> list[Table]:
+        with self._connect(address) as connection:
+            return catalogue.tables(connection, self._context.selection)
 
     def _connect(self, address: Host) -> Connection:
         return connect_to(address, self._config, purpose=self._name)

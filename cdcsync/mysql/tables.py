@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from cdcsync.change import Change, Operation, SchemaChange
 from cdcsync.errors import Fatal
 from cdcsync.mysql import table_map
+from cdcsync.mysql.catalogue import SYSTEM
 from cdcsync.mysql.groups import Plan
 from cdcsync.mysql.query import effects, tokens
 from cdcsync.mysql.rows import RowsDecoder
@@ -68,7 +69,7 @@ class Tables:
         statement = self._statements.pop(name, None)
         if old is not None and old.body == body and statement is None:
             return old
-        if self._selection.wants(*name) is None:
+        if not self._wants(name):
             plan = Plan(body, None, RowsDecoder(layout, None, self._zero_dates), False, [])  # noqa: FBT003
         else:
             plan = self._wanted(layout, body, framing, (old, statement))
@@ -161,7 +162,8 @@ class Tables:
                 raise Fatal(msg, hint=REMEDY)
 
     def _wants(self, name: Name) -> bool:
-        return self._selection.wants(*self._folded(name)) is not None
+        schema, table = self._folded(name)
+        return schema not in SYSTEM and self._selection.wants(schema, table) is not None
 
     def _folded(self, name: Name) -> Name:
         return (name[0].lower(), name[1].lower()) if self._folds else name
