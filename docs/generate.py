@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, get_arg
 
 import click
 import orjson
-from pydantic import BaseModel, ByteSize, SecretStr
+from pydantic import AwareDatetime, BaseModel, ByteSize, SecretStr
 from pydantic_core import PydanticUndefined
 
 from cdcsync import connectors
@@ -124,6 +124,7 @@ WORDS: Final[dict[object, str]] = {
     Path: "path",
     SecretStr: "secret",
     timedelta: "duration, as `30s`",
+    AwareDatetime: "time, as `2026-11-24T08:00:00Z`",
     ByteSize: "size, as `10MB`",
     Any: "entries",
 }
