@@ -169,3 +169,5 @@ class SinkContext:
     """The mapped tables known at start; more may come with the stream."""
     source: str = ""
     """The source's identity (PostgreSQL: `postgres:SYSTEM_IDENTIFIER/DATABASE`), kept beside the position."""
+    moves: bool = False
+    """Whether that identity is another after a failover: then the source alone judges whose a position is."""

@@ -76,6 +76,11 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+def _system(identity: str) -> str:
+    """Return the part of a source's identity that a failover leaves as it is."""
+    return identity.partition(":")[0]
+
+
 def now() -> str:
     """Return the time for `updated_at`."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -136,7 +141,9 @@ class SqliteStore:
     def _check_source(self) -> None:
         row = self.connection.execute(STATEMENTS.load, self._row()).fetchone()
         ours = self._context.source
-        if row is not None and row[0] is not None and row[2] and ours and row[2] != ours:
+        if row is None or row[0] is None or not row[2] or not ours:
+            return
+        if row[2] != ours and not (self._context.moves and _system(row[2]) == _system(ours)):
             raise other_source(self._context.pipeline, row[2], ours)
 
     def _check_fence(self) -> None:

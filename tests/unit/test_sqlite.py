@@ -214,6 +214,22 @@ def test_a_position_of_another_source_is_refused(config: SqliteConfig, sink: Sql
     other.close()
 
 
+def test_whose_a_position_is_that_moves_in_a_failover_is_for_the_source_to_say(
+    config: SqliteConfig, sink: SqliteSink, tmp_path: Path
+) -> None:
+    sink.write(batch(0))
+    sink.close()
+
+    for source in ("postgres:2/shop", "mysql:2"):
+        other = SqliteSink(config, SinkContext("p", tmp_path, (USERS,), source, moves=True))
+        if source.startswith("postgres"):
+            other.positions().open("")
+        else:
+            with pytest.raises(Fatal, match="is of postgres:2/shop, the configured source is mysql:2"):
+                other.positions().open("")
+        other.close()
+
+
 def test_a_cleared_position_keeps_its_epoch(config: SqliteConfig, context: SinkContext, sink: SqliteSink) -> None:
     sink.write(batch(0, epoch=4))
     sink.close()
