@@ -15,8 +15,12 @@ _BITS: Final = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigin
 _DIGITS: Final = {8: 3, 16: 5, 24: 8, 32: 10, 64: 20}
 _BOUNDED: Final = {Kind.UUID: 36, Kind.TIMETZ: 24, Kind.INTERVAL: 60}
 """Characters that the text of a kind has at most."""
-_TEXT_BYTES: Final = {"tinytext": 255, "text": 65_535, "mediumtext": (1 << 24) - 1}
-_BLOB_BYTES: Final = {"tinyblob": 255, "blob": 65_535, "mediumblob": (1 << 24) - 1}
+_SIZES: Final = {
+    f"{size}{kind}": bytes_max
+    for kind in ("text", "blob")
+    for size, bytes_max in (("tiny", 255), ("", 65_535), ("medium", (1 << 24) - 1), ("long", (1 << 32) - 1))
+}
+"""Bytes that these types take."""
 _GEOMETRIES: Final = frozenset(
     {"geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon"}
     | {"geometrycollection", "geomcollection"}
@@ -54,11 +58,11 @@ def _as_text(wanted: Type, there: TargetColumn, *, is_key: bool) -> str | None:
         return f"{there.declared} drops spaces at the end"
     if there.data_type in {"char", "varchar"}:
         return None if is_key or _characters(wanted) <= (there.length or 0) else narrower
-    limit = _TEXT_BYTES.get(there.data_type)
-    if limit is None or is_key:
+    limit = _SIZES[there.data_type]
+    if is_key or there.data_type == "longtext":
         return None
-    own = wanted.system == "mysql" and wanted.name.lower().startswith(there.data_type)
-    return None if own or _characters(wanted) * 4 <= limit + 3 else narrower
+    own = _SIZES.get(wanted.name) if wanted.system == "mysql" else None
+    return None if (own if own is not None else _characters(wanted) * 4) <= limit + 3 else narrower
 
 
 def _characters(wanted: Type) -> float:
@@ -118,12 +122,15 @@ def _bytes(wanted: Type, there: TargetColumn) -> str | None:
         return None if own and wanted.length == there.length else f"{there.declared} pads with zero bytes"
     if there.data_type == "varbinary":
         return None if wanted.length is not None and wanted.length <= (there.length or 0) else narrower
-    if there.data_type == "longblob":
-        return None
-    limit = _BLOB_BYTES.get(there.data_type)
+    limit = _SIZES.get(there.data_type)
     if limit is None:
         return f"{there.bare} cannot hold {described(wanted)}"
-    return None if own or (wanted.length is not None and wanted.length <= limit) else narrower
+    if there.data_type == "longblob":
+        return None
+    size = _SIZES.get(wanted.name) if wanted.system == "mysql" else None
+    if size is None:
+        size = wanted.length
+    return None if size is not None and size <= limit else narrower
 
 
 def _timed(*names: str) -> Callable[[Type, TargetColumn], str | None]:

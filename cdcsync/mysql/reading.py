@@ -1,12 +1,13 @@
-"""Columns of a table as neutral values, equal to the byte to what was written, or logged."""
+"""Columns of a target as neutral values, equal to the byte to what was written: what it came as decides, and what it is here."""
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING, Any, Final
 
 from cdcsync.change import Column, Table
 from cdcsync.lines import decode_row
+from cdcsync.mysql.temporal import trimmed
+from cdcsync.mysql.values import bit_reader, ewkb, shortest
 from cdcsync.types import Kind, Type
 
 if TYPE_CHECKING:
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
     from cdcsync.change import Row
     from cdcsync.mysql.target import TargetColumn
-
-_EWKB_SRID: Final = 0x20000000
 
 
 def expression(name: str, column: TargetColumn) -> str:
@@ -31,8 +30,7 @@ def reader(kind: Type, column: TargetColumn) -> Callable[[Any], Any] | None:
         table = Table("", "", (Column("v", kind),))
         return lambda text: decode_row(table, '{"v":' + text + "}")[0]
     if kind.kind is Kind.BIT and column.data_type == "bit":
-        width = kind.length or 1
-        return lambda raw: f"{int.from_bytes(raw, 'big'):0{width}b}"
+        return bit_reader(kind.length or 1)
     if kind.kind is Kind.TEXT and kind.fixed and column.data_type == "char" and kind.system != "mysql":
         width = kind.length or 1
         return lambda text: text.ljust(width)
@@ -59,14 +57,7 @@ def row_reader(table: Table, columns: Sequence[TargetColumn]) -> Callable[[Seque
 
 
 def _single(text: str) -> float:
-    """Return the shortest number that is the same single."""
-    value = float(text)
-    packed = struct.pack("f", value)
-    for digits in range(1, 10):
-        short = float(f"{value:.{digits}g}")
-        if struct.pack("f", short) == packed:
-            return short
-    return value
+    return shortest(float(text))
 
 
 def _moment(text: str) -> str:
@@ -77,22 +68,8 @@ def _moment_utc(text: str) -> str:
     return f"{_moment(text)}Z"
 
 
-def trimmed(text: str) -> str:
-    """Return a time without zeros at the end of its fraction."""
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
 def _labels(text: str) -> tuple[str, ...]:
     return tuple(text.split(",")) if text else ()
-
-
-def ewkb(raw: bytes) -> bytes:
-    """Return the server's own form, SRID and then WKB, as EWKB; one without SRID stays WKB."""
-    srid = raw[:4]
-    if srid == bytes(4):
-        return raw[4:]
-    kind = int.from_bytes(raw[5:9], "little") | _EWKB_SRID
-    return raw[4:5] + kind.to_bytes(4, "little") + srid + raw[9:]
 
 
 _READERS: Final[dict[Kind, Callable[[Any], Any]]] = {

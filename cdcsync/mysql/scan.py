@@ -12,6 +12,7 @@ from cdcsync.mysql.connection import connect, quoted
 from cdcsync.mysql.errors import MysqlError, number_of, verdict
 from cdcsync.mysql.position import MysqlPosition, file_number
 from cdcsync.mysql.reading import expression, row_reader
+from cdcsync.mysql.select import SelectedRows, expressions
 from cdcsync.mysql.statements import Plan
 from cdcsync.mysql.target import Target
 from cdcsync.positions import NAME as POSITIONS
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from cdcsync.change import Row, Table
-    from cdcsync.mysql.config import MysqlServerConfig, MysqlSink, MysqlSource
+    from cdcsync.mysql.config import MysqlServerConfig, MysqlSink, MysqlSource, ZeroDates
     from cdcsync.mysql.connection import Answer, Connection
     from cdcsync.mysql.target import TargetColumn
     from cdcsync.ports import SinkContext, SourceContext
@@ -35,7 +36,7 @@ _NO_TABLE: Final = frozenset({1146, 1049, 1142})
 
 def source_scanner(config: MysqlSource, context: SourceContext) -> Scanner:
     """Return the scanner of the source; its `end` tells whether a stored position has passed all seen so far."""
-    rows = _Rows(config, f"cdcsync {context.pipeline} verify", End.SOURCE, config.database or "")
+    rows = _Rows(config, f"cdcsync {context.pipeline} verify", End.SOURCE, config.database or "", config.zero_dates)
     return Scanner(rows.scan, rows.read, rows.end, rows.close)
 
 
@@ -48,11 +49,15 @@ def sink_scanner(config: MysqlSink, context: SinkContext) -> Scanner:
 class _Rows:
     """Two sessions: one gives the rows of a scan while keys are read by the other."""
 
-    def __init__(self, config: MysqlServerConfig, purpose: str, end: End, database: str) -> None:
+    def __init__(
+        self, config: MysqlServerConfig, purpose: str, end: End, database: str, zero_dates: ZeroDates | None = None
+    ) -> None:
         self._config = config
         self._purpose = purpose
         self._end = end
         self._database = database
+        self._zero_dates = zero_dates
+        """The source's policy; None at a target, which keeps them."""
         self._scanning: Connection | None = None
         self._reading: Connection | None = None
         self._targets: dict[Table, _Reader] = {}
@@ -126,7 +131,8 @@ class _Rows:
                 msg = f"table {target.name(table)} is not there, or lacks a column"
                 raise Fatal(msg, hint="run `cdcsync check` on the pipeline")
             plan = Plan(table, target.name(table), there, 1 << 20)
-            self._targets[table] = _Reader(table, [there.columns[column.name] for column in table.columns], plan)
+            columns = [there.columns[column.name] for column in table.columns]
+            self._targets[table] = _Reader(table, columns, plan, self._zero_dates)
         return self._targets[table]
 
     def _read(self) -> Connection:
@@ -150,12 +156,17 @@ class _Rows:
 class _Reader:
     """How the rows of one table are asked for and read."""
 
-    def __init__(self, table: Table, columns: Sequence[TargetColumn], plan: Plan) -> None:
+    def __init__(self, table: Table, columns: Sequence[TargetColumn], plan: Plan, zero_dates: ZeroDates | None) -> None:
         self.columns = columns
         self.plan = plan
-        self.row: Callable[[Answer], Row] = row_reader(table, columns)
-        shown = ", ".join(expression(quoted(each.name), each) for each in columns)
-        self.select = f"SELECT {shown} FROM {plan.name}"  # noqa: S608  quoted
+        self.row: Callable[[Answer], Row]
+        if zero_dates is not None:
+            self.row = SelectedRows(table, zero_dates).row
+            shown = expressions(table)
+        else:
+            self.row = row_reader(table, columns)
+            shown = [expression(quoted(each.name), each) for each in columns]
+        self.select = f"SELECT {', '.join(shown)} FROM {plan.name}"  # noqa: S608  quoted
         places = [_order(table, columns[at], at) for at in table.key_at]
         self.order = f" ORDER BY {', '.join(places)}" if places else ""
 
