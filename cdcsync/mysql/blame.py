@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 _UNIQUE: Final = frozenset({1062, 1169, 1557, 1586, 1761, 1762, 1859})
 _NULL: Final = 1048
 _COLUMN: Final = re.compile(
-    r"(?:column|Column|Field) (?:`[^`]*`\.`[^`]*`\.)?['`]((?:[^'`]|``)+)['`](?: at row \d+| cannot be null|.*default value)?\.?$"
+    r"(?s)(?:.*for column (?:'(.+?)'|`[^`]*`\.`[^`]*`\.`(.+?)`) at row \d+|Column '(.+)' cannot be null|Field '(.+)' doesn't.*)$"
 )
-_COLUMN_OF: Final = re.compile(r"value for column '([^']+)'\.?$")
+"""The last of its kind in the message: before it may stand a value."""
+_COLUMN_OF: Final = re.compile(r"(?s).*value for column '([^']+)'\.?$")
 _KEY: Final = re.compile(r"for key '([^']+)'$")
 _CONSTRAINT: Final = re.compile(r"CONSTRAINT `([^`]+)`|[Cc]heck constraint '([^']+)'")
 
@@ -52,5 +53,5 @@ def fault_of(error: MysqlError, guard: str) -> Fault:
 
 
 def _first(pattern: re.Pattern[str], text: str) -> str:
-    found = pattern.search(text)
+    found = pattern.match(text) if pattern in {_COLUMN, _COLUMN_OF} else pattern.search(text)
     return next((each for each in found.groups() if each), "") if found else ""
