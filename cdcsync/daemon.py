@@ -154,7 +154,8 @@ class Daemon:
 
     def _status(self) -> dict[str, Any]:
         words = self._assembly.words() if self._assembly is not None else {}
-        return {"pipeline": self._config.name, "process": os.getpid(), **words, **self._progress.figures()}
+        figures = self._pipeline.figures() if self._pipeline is not None else self._before.figures()
+        return {"pipeline": self._config.name, "process": os.getpid(), **words, **figures}
 
     def _pause(self) -> dict[str, Any]:
         self._paused = True

@@ -43,6 +43,10 @@ class Transient(CdcsyncError):  # noqa: N818  named for its verdict
         return type(self), (self.end, str(self))
 
 
+class Finished(CdcsyncError):  # noqa: N818  named for what it says
+    """The source has given all that it was asked for; what it gave before is still to be delivered."""
+
+
 class Rejected(CdcsyncError):  # noqa: N818  named for its verdict
     """Rows that will never be taken as they are; nothing of the batch given was committed."""
 

@@ -6,13 +6,14 @@ import enum
 import random
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
 from cdcsync.change import Batch
-from cdcsync.errors import End, ExitStatus, Fatal, Rejected, Transient
+from cdcsync.errors import End, ExitStatus, Fatal, Finished, Rejected, Transient
 from cdcsync.metrics import Progress, State
 from cdcsync.reader import Limits, Reader, is_whole
 from cdcsync.rejected import Letter, NoLetters
@@ -92,6 +93,7 @@ class Pipeline:
     ) -> None:
         self._transform = transform
         self._sink = sink
+        self._source = source
         self._keeps = positions is None
         self._positions = positions if positions is not None else _kept_by(sink)
         self._letters: Letters = letters if letters is not None else NoLetters()
@@ -116,13 +118,14 @@ class Pipeline:
         self._failures = 0
 
     def run(self) -> None:
-        """Run until `stop`; returns with everything delivered stored and acknowledged.
+        """Run until `stop`, or until the source is finished; returns with everything delivered stored and acknowledged.
 
         Raises Fatal when only a person can go on; the position is not moved past the cause.
         """
         try:
-            while not self._stopping.is_set():
-                self._guarded(self._turn)
+            with suppress(Finished):
+                while not self._stopping.is_set():
+                    self._guarded(self._turn)
             if self._delivers:
                 self._guarded(self._finish)
         finally:
@@ -143,6 +146,11 @@ class Pipeline:
     def resume(self) -> None:
         """Deliver again."""
         self._paused.clear()
+
+    def figures(self) -> dict[str, Any]:
+        """Return all that is shown of it, as JSON can carry it. Any thread may ask."""
+        beside = getattr(self._source, "figures", None)
+        return {**self.progress.figures(), "snapshot": beside() if beside is not None else {}}
 
     def _guarded(self, step: Callable[[], None]) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,6 +137,14 @@ class Wanted(enum.Enum):
     KEYED = "keyed"
     APPENDED = "appended"
     """Insert-only: `key: none` in the mapping."""
+
+
+class Beside(Protocol):
+    """A source that reads rows beside its log offers what is shown of that."""
+
+    def figures(self) -> dict[str, Any]:
+        """Return the figures by name, as JSON can carry them; empty when nothing is read. Any thread may ask."""
+        ...
 
 
 class Selection(Protocol):

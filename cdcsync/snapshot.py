@@ -268,9 +268,11 @@ class _Flying:
     chunks: list[Chunk] = field(default_factory=list)
     merged: dict[int, float] = field(default_factory=dict)
     """Count of batches at the end of a merged chunk that is not stored yet, and when it was merged."""
+    undelivered: int = 0
+    """Chunks merged in this turn, whose batches are not counted yet."""
 
 
-STORED_WITHIN_S: Final = 5.0
+STORED_WITHIN_S: Final = 2.0
 """How long a merged chunk counts as one that would be read again; a mapping may leave nothing of it to store."""
 
 
@@ -351,11 +353,13 @@ class Snapshot:
         for report in self._reader.reports():
             self._hear(report)
         merged = [self._merge(chunk) for chunk in self._due(place)]
+        self._flying.undelivered = sum(1 for each in merged if each.changes)
         self._plan(place)
         return merged
 
     def delivered(self, count: int) -> None:
-        """Note which batch of rows was the last of the chunk merged last."""
+        """Note which batch of rows was the last of a chunk that `turn` gave; for each that has rows, in their order."""
+        self._flying.undelivered = max(0, self._flying.undelivered - 1)
         self._flying.merged[count] = self._clock()
 
     def _hear(self, report: Report) -> None:
@@ -370,7 +374,7 @@ class Snapshot:
             chunk.taken = report
             self._unproven -= chunk.must_see
             self.figures.held_by = ""
-            front.rows_max = self._next_size(chunk.rows_max, report)
+            front.rows_max = self._next_size(chunk, report)
         elif isinstance(report, TooLarge):
             self._again(chunk, chunk.rows_max // 2)
         else:
@@ -446,7 +450,7 @@ class Snapshot:
     def _may_begin(self) -> bool:
         now = self._clock()
         held = sum(1 for at in self._flying.merged.values() if now - at < STORED_WITHIN_S)
-        if len(self._flying.chunks) + held >= self._limits.workers:
+        if len(self._flying.chunks) + self._flying.undelivered + held >= self._limits.workers:
             return False
         rate = self._limits.rows_per_s_max
         return rate is None or self.figures.rows + self._ahead() <= rate * (now - self._began_at)
@@ -454,9 +458,13 @@ class Snapshot:
     def _ahead(self) -> int:
         return sum(chunk.rows_max for chunk in self._flying.chunks)
 
-    def _next_size(self, asked: int, taken: Taken) -> int:
-        """Return how many rows the next chunk should have: by time, by bytes, at most twice as many."""
-        rows = max(1, len(taken.changes))
+    def _next_size(self, chunk: Chunk, taken: Taken) -> int:
+        """Return how many rows the next chunk should have: by time, by bytes, at most twice as many.
+
+        A range that has an end was cut to as many rows as were asked for, though fewer may be wanted of it.
+        """
+        asked = chunk.rows_max
+        rows = max(1, len(taken.changes) if chunk.last is None else asked)
         by_time = int(rows * self._limits.chunk_s / max(taken.took_s, 1e-3))
         by_bytes = int(rows * self._limits.chunk_bytes_max * 0.75 / max(taken.size_bytes, 1))
         wanted = max(ROWS_MIN, min(by_time, 2 * asked, ROWS_MAX))

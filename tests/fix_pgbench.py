@@ -137,7 +137,7 @@ class Pipeline(Daemon):
 
     def await_copied(self, victim: Victim, within_s: float = 60.0, who: str = "") -> None:
         """Return once the first copy is saved whole."""
-        self.await_saved(victim, lambda position: position.copying is None, within_s, who)
+        self.await_saved(victim, lambda position: position.is_copied, within_s, who)
 
     def await_drained(self, victim: Victim, within_s: float = 60.0, who: str = "", at: Database | None = None) -> None:
         """Return once all that is committed at the source now is saved; one more row makes it come at once.
@@ -148,7 +148,7 @@ class Pipeline(Daemon):
         source.execute("INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (0, 0, 0, 0, now())")
         ((text,),) = source.query("SELECT pg_current_wal_insert_lsn()::text")
         end = parse_lsn(text)
-        self.await_saved(victim, lambda place: place.copying is None and place.lsn >= end, within_s, who)
+        self.await_saved(victim, lambda place: place.is_copied and place.lsn >= end, within_s, who)
 
 
 def rows_of_postgres(url: str) -> Callable[[str], Iterator[tuple[Any, ...]]]:

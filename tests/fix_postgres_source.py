@@ -93,7 +93,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Run]]:
 
 
 def streaming(run: Run) -> bool:
-    return run.position is not None and run.position.copying is None
+    return run.position is not None and run.position.is_copied
 
 
 def has(count: int) -> Callable[[Run], bool]:

@@ -26,6 +26,8 @@ def command(pipeline: str, *, as_json: bool) -> None:
     for name in ("started_us", "commit_time_us"):
         time_us = answer.pop(name, 0)
         answer[name.removesuffix("_us")] = datetime.fromtimestamp(time_us / 1e6, UTC).isoformat() if time_us else ""
+    for name, value in answer.pop("snapshot", {}).items():
+        answer[f"snapshot_{name}"] = ", ".join(value) if isinstance(value, list) else value
     width = max(map(len, answer))
     for name, value in answer.items():
         click.echo(f"{name:<{width}}  {round(value, 1) if isinstance(value, float) else value}")

@@ -137,10 +137,9 @@ class Partitions(enum.StrEnum):
     LEAF = "leaf"
 
 
-Start = Literal["initial", "now"] | FromLsn
+Start = Literal["initial", "initial_only", "now"] | FromLsn
 
 _OTHER_STARTS: Final = {
-    "initial_only": "it is not offered for postgres; use initial and stop the pipeline when the copy is done",
     "earliest": "a PostgreSQL slot keeps nothing from before it was made; use initial, or {lsn: ..} with `retain`",
     "file": "that is a binlog's; use {lsn: ..}",
     "gtid": "that is MySQL's; use {lsn: ..}",
@@ -155,7 +154,22 @@ class PostgresSource(PostgresServerConfig):
     """Absent: `cdcsync_` and the pipeline's name. 56, so that `_retain` still fits into 63."""
     publication: Publication = Publication()
     start: Start = "initial"
-    """Of the first run: `initial` copies the rows, then follows the log; `now` follows the log from here on."""
+    """Of the first run: `initial` copies the rows while it follows the log; `initial_only` ends when they are copied;
+    `now` follows the log from here on."""
+    on_lost_position: Literal["stop", "snapshot"] = "stop"
+    """When the log since the stored position is gone: stop, or clear the targets and copy everything again."""
+    snapshot_parallel: int = Field(2, ge=1, le=16)
+    """Chunks of rows read at once, each on a connection of its own."""
+    snapshot_chunk: Duration = timedelta(milliseconds=500)
+    """How long reading one chunk should take; its size follows what is measured."""
+    snapshot_timeout: Duration = timedelta(minutes=10)
+    """Of one statement that reads a chunk; past it the chunk is read in smaller ones."""
+    snapshot_where: dict[str, str] = Field(default_factory=dict)
+    """By `schema.table`: which rows the first copy takes, in the server's SQL; absent: all."""
+    snapshot_order: tuple[str, ...] = ()
+    """Tables, as `schema.table`, that are copied before the others, in this order."""
+    rows_per_s_max: int | None = Field(None, ge=1)
+    """Rows read per second by a copy; absent: as fast as they are written."""
     retain: Retain | None = None
     failover: bool | None = None
     """Whether standbys synchronise the slot; absent: on servers from 17 on."""
@@ -171,8 +185,8 @@ class PostgresSource(PostgresServerConfig):
         if word in _OTHER_STARTS:
             msg = f"start: {word}: {_OTHER_STARTS[word]}"
             raise ValueError(msg)
-        if word not in {"initial", "now", "lsn"} and not isinstance(value, FromLsn):
-            msg = "start: one of initial, now, {lsn: ..}"
+        if word not in {"initial", "initial_only", "now", "lsn"} and not isinstance(value, FromLsn):
+            msg = "start: one of initial, initial_only, now, {lsn: ..}"
             raise ValueError(msg)
         return value
 

@@ -78,19 +78,29 @@ class Copy:
 
 def statement(published: Published) -> sql.Composed:
     """Return the COPY of the publication's columns and rows."""
-    columns = sql.SQL(", ").join(sql.Identifier(column.name) for column in published.columns)
     only = sql.SQL("ONLY ") if published.info.kind == "r" else sql.SQL("")
-    # The row filter is the server's own text of it, read from pg_publication_tables under the same search_path.
-    where = sql.SQL("") if published.row_filter is None else _filter(published.row_filter)
-    return sql.SQL("COPY (SELECT {} FROM {}{}{}) TO STDOUT").format(columns, only, published.info.identifier, where)
+    text = published.row_filter
+    where = sql.SQL("") if text is None else sql.SQL(" WHERE {}").format(filter_of(text))
+    return sql.SQL("COPY (SELECT {} FROM {}{}{}) TO STDOUT").format(
+        columns_of(published), only, published.info.identifier, where
+    )
 
 
-def _filter(text: str) -> sql.Composed:
-    return sql.Composed([sql.SQL(" WHERE "), _Verbatim(text)])
+def columns_of(published: Published) -> sql.Composed:
+    """Return the publication's columns."""
+    return sql.SQL(", ").join([sql.Identifier(column.name) for column in published.columns])
+
+
+def filter_of(text: str, *, bare: bool = False) -> sql.Composable:
+    """Return SQL that the server has written, or the operator, as it is.
+
+    A row filter is the server's own text of it, read from pg_publication_tables under the same search_path.
+    """
+    return _Verbatim(text if bare else f"({text})")
 
 
 class _Verbatim(sql.Composable):
-    """SQL that the server itself has written."""
+    """SQL as it stands."""
 
     def as_bytes(self, context: object = None) -> bytes:  # noqa: ARG002  psycopg's signature
         return str(self._obj).encode()

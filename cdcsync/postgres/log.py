@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import psycopg
@@ -36,11 +37,15 @@ class BesideWal(PostgresWal):
     """Opens at any position that one of the pipeline's slots still holds, and moves none of them."""
 
     def __init__(self, config: PostgresSource, context: SourceContext) -> None:
-        super().__init__(config.model_copy(update={"retain": None}), context)
+        update = {"retain": None, "start": "now", "on_lost_position": "stop"}
+        super().__init__(config.model_copy(update=update), context)
         self._slot = f"cdcsync_log_{os.getpid()}_{secrets.token_hex(4)}"
 
     def _publish(self, plain: Connection, *, fresh: bool) -> publication.Publications:  # noqa: ARG002  it is read only
         return publication.existing(plain, self._config, self._context)
+
+    def _begin_beside(self, session: Session, place: PostgresPosition) -> None:
+        """What a copy has left to read is the pipeline's."""
 
     def _check_slot(self, session: Session, place: PostgresPosition, *, promoted: bool) -> None:  # noqa: ARG002  as its base
         held = _holding(session.plain, self._config, self._context.pipeline, place.lsn)
@@ -89,8 +94,10 @@ def place(config: PostgresSource, context: SourceContext, word: str) -> str:
     if lsn > now.flush_lsn:
         msg = f"position {format_lsn(lsn)} lies in the future: the server has not written it yet"
         raise Fatal(msg, hint="see where it is with SELECT pg_current_wal_flush_lsn()", status=ExitStatus.CONFIG)
-    within = given.within if given is not None else None
-    return PostgresPosition(epoch, now.system, now.timeline, lsn, name, within=within).encode()
+    position = PostgresPosition(epoch, now.system, now.timeline, lsn, name)
+    if given is not None:
+        position = replace(position, within=given.within, reads=given.reads, pending=given.pending)
+    return position.encode()
 
 
 def go_back(config: PostgresSource, context: SourceContext, position: Position) -> list[str]:

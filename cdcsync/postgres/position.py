@@ -8,6 +8,7 @@ from typing import Any, Self
 import orjson
 
 from cdcsync.errors import Fatal
+from cdcsync.snapshot import Pending
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,23 @@ class PostgresPosition:
     lsn: int
     slot: str
     copying: int | None = None
-    """During the first copy: a counter that rises with each batch."""
+    """Before there is a place in the log: a counter that rises with each batch of the rows copied first."""
     within: Within | None = None
+    reads: int = 0
+    """How many batches of rows were read beside the log; only rises."""
+    pending: tuple[Pending, ...] = ()
+    """What is still to be read beside the log."""
 
     def at(self, lsn: int) -> PostgresPosition:
         """Return the position between transactions at that LSN; much cheaper than `dataclasses.replace`."""
-        return PostgresPosition(self.epoch, self.system, self.timeline, lsn, self.slot)
+        return PostgresPosition(
+            self.epoch, self.system, self.timeline, lsn, self.slot, None, None, self.reads, self.pending
+        )
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether all rows of the first copy are before it."""
+        return self.copying is None and not any(each.first for each in self.pending)
 
     def encode(self) -> str:
         """Return compact JSON, with the LSN as PostgreSQL writes it."""
@@ -54,6 +66,10 @@ class PostgresPosition:
             fields["copying"] = self.copying
         if self.within is not None:
             fields["within"] = asdict(self.within)
+        if self.reads:
+            fields["reads"] = self.reads
+        if self.pending:
+            fields["pending"] = [each.encode() for each in self.pending]
         return orjson.dumps(fields).decode()
 
     @classmethod
@@ -63,7 +79,8 @@ class PostgresPosition:
             fields = orjson.loads(text)
             fields["lsn"] = parse_lsn(fields["lsn"])
             within = fields.pop("within", None)
-            return cls(**fields, within=Within(**within) if within else None)
+            pending = tuple(Pending.decode(each) for each in fields.pop("pending", ()))
+            return cls(**fields, within=Within(**within) if within else None, pending=pending)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             msg = f"not a position in a PostgreSQL log: {text!r}"
             raise Fatal(
@@ -78,8 +95,8 @@ class PostgresPosition:
         if self.copying is not None:
             return self.epoch, 0, 0, self.copying, 0
         if self.within is not None:
-            return self.epoch, 1, self.within.final_lsn, 0, self.within.delivered
-        return self.epoch, 1, self.lsn, 0, 0
+            return self.epoch, 1, self.within.final_lsn, self.within.delivered, self.reads
+        return self.epoch, 1, self.lsn, 0, self.reads
 
 
 def parse_lsn(text: str) -> int:

@@ -157,7 +157,7 @@ class _Rows:
 
 
 def _has_passed(position: PostgresPosition, lsn: int) -> bool:
-    return position.copying is None and position.within is None and position.lsn >= lsn
+    return position.is_copied and position.within is None and position.lsn >= lsn
 
 
 def _columns(table: Table) -> sql.Composed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -29,6 +30,10 @@ LOST_HINT: Final = (
     "what happened since then cannot be read any more: `cdcsync drop` removes what is left, "
     "then the next run copies everything again into empty targets"
 )
+
+
+class Lost(Fatal):
+    """What follows the stored position is not in the log any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,28 +118,28 @@ def check_form(slot: Slot, database: str) -> None:
     if slot.invalid is not None:
         msg = f"slot {slot.name} was invalidated by the server ({slot.invalid}): WAL that it needs was removed"
         hint = f"{LOST_HINT}. To prevent it raise max_slot_wal_keep_size, or keep the pipeline from standing still"
-        raise Fatal(msg, hint=hint)
+        raise Lost(msg, hint=hint)
 
 
 def check_position(slot: Slot | None, name: str, lsn: int, *, promoted: bool = False) -> Slot:
-    """Return the slot from which the log can be read on from `lsn`, without a gap. Raises Fatal."""
+    """Return the slot from which the log can be read on from `lsn`, without a gap. Raises Lost."""
     if slot is None:
         where = " on this server, which was promoted" if promoted else ""
         msg = f"slot {name} does not exist{where}, though the pipeline has a position ({format_lsn(lsn)})"
-        raise Fatal(msg, hint=f"{LOST_HINT}; a slot made anew would leave a gap")
+        raise Lost(msg, hint=f"{LOST_HINT}; a slot made anew would leave a gap")
     if slot.temporary:
         msg = f"slot {name} is temporary: its synchronisation from the old primary was never finished"
-        raise Fatal(msg, hint=LOST_HINT)
+        raise Lost(msg, hint=LOST_HINT)
     check_gap(slot, name, lsn)
     return slot
 
 
 def check_gap(slot: Slot, name: str, lsn: int) -> None:
-    """Raise Fatal when the slot has passed `lsn`."""
+    """Raise Lost when the slot has passed `lsn`."""
     if slot.confirmed_lsn is None or slot.confirmed_lsn > lsn:
         at = format_lsn(slot.confirmed_lsn) if slot.confirmed_lsn is not None else "no place yet"
         msg = f"slot {name} stands at {at}, past the pipeline's position {format_lsn(lsn)}: what lies between is lost"
-        raise Fatal(msg, hint=LOST_HINT)
+        raise Lost(msg, hint=LOST_HINT)
 
 
 def check_absent(slot: Slot | None, pipeline: str) -> None:
@@ -214,6 +219,20 @@ def drop(connection: Connection, name: str) -> bool:
         raise Fatal(msg, hint="stop the pipeline first", status=ExitStatus.OWNERSHIP)
     _one(connection, "SELECT pg_catalog.pg_drop_replication_slot(%s)::text", [name], f"dropping slot {name}")
     return True
+
+
+def drop_soon(connection: Connection, name: str) -> None:
+    """Drop the slot once the session that was closed just now has let go of it."""
+    until = time.monotonic() + LINGER_S
+    while True:
+        try:
+            drop(connection, name)
+        except Fatal:
+            if time.monotonic() > until:
+                raise
+            select.select([], [], [], 0.05)
+        else:
+            return
 
 
 def _refused(error: psycopg.Error, name: str) -> Transient | Fatal:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import select
 import time
+from collections import deque
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
-from cdcsync.change import Batch, Change, CopyStart, Message, SchemaChange, Transaction, pack_version
-from cdcsync.errors import End, Fatal
+from cdcsync.change import Batch, Change, Message, SchemaChange, pack_version
+from cdcsync.errors import End, Fatal, Finished
 from cdcsync.postgres import identity, publication, slot
+from cdcsync.postgres.beside import Beside, plans
 from cdcsync.postgres.catalogue import Catalogue
 from cdcsync.postgres.check import refuse_circles
 from cdcsync.postgres.config import FromLsn
 from cdcsync.postgres.connection import connect
-from cdcsync.postgres.copy import Copy
 from cdcsync.postgres.errors import verdict
+from cdcsync.postgres.first import WAITING, Ground, beginning
 from cdcsync.postgres.pgoutput import POSTGRES_EPOCH_US, Begin, Commit, Decoder
 from cdcsync.postgres.position import PostgresPosition, Within, format_lsn, parse_lsn
 from cdcsync.postgres.relations import Relations
@@ -29,18 +31,20 @@ from cdcsync.transaction import Assembler, Resume
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from cdcsync.change import Item, Position
+    from cdcsync.change import Item, Position, Table
     from cdcsync.ports import SourceContext
-    from cdcsync.postgres.catalogue import TypeInfo
     from cdcsync.postgres.config import PostgresSource
     from cdcsync.postgres.connection import Connection
-    from cdcsync.postgres.copy import Chunk
     from cdcsync.postgres.identity import Identity
 
 GATHER_S: Final = 0.02
 """How long a poll goes on taking transactions while more are at hand."""
 LOOK_S: Final = 10.0
 """Between two looks whether the publication still has the tables."""
+TURN_S: Final = 0.02
+"""While rows are read beside the log: between two looks what of them can be given."""
+ASK_S: Final = 0.5
+"""How long such rows wait for an idle log before the server is asked where it is."""
 IDLE_S: Final = 1.0
 """Shortest time between two batches that only move the position."""
 SILENCE_MAX_S: Final = 60.0
@@ -80,7 +84,13 @@ class PostgresWal:
         self._session: Session | None = None
         self._stream: Stream | None = None
         self._batches: Generator[Batch, None, None] | None = None
-        """What comes before the log: the copy, or the first position."""
+        """What comes before the log: the beginning of a copy, or the first position."""
+        self._beside: Beside | None = None
+        """What is read beside the log."""
+        self._done: PostgresPosition | None = None
+        """Where a copy that nothing follows has all its rows behind it."""
+        self._read: deque[Batch] = deque()
+        """Rows that come before anything more of the log."""
         self._made_lsn: int | None = None
         """Where a slot stands that this process made for a position that is not stored yet."""
         self._confirmed: PostgresPosition | None = None
@@ -93,20 +103,22 @@ class PostgresWal:
         """Stand at `start`; with None copy first, or begin as the configuration says."""
         self.close()
         stored = PostgresPosition.decode(start) if start is not None else None
+        self._done = None
         self._session = session = self._connect(fresh=stored is None or stored.copying is not None)
         self._confirmed = None
         if stored is None:
             self._begin(session, epoch + 1)
         elif stored.copying is not None:
-            self._drop_half_copied(session, stored)
-            self._batches = self._copy(session, self._place(session, max(epoch, stored.epoch), 0), again=True)
+            self._copy_again(session, stored, max(epoch, stored.epoch))
         else:
-            self._continue(session, stored, epoch)
+            self._go_on(session, stored, epoch)
 
     def poll(self, timeout_s: float) -> Batch | None:
         """Return the whole transactions at hand, or a part of a large one, or a new position of an idle log."""
         if self._batches is not None:
             return self._before(timeout_s)
+        if self._read:
+            return self._read.popleft()
         stream = self._stream
         if stream is None:
             msg = "the source is not open"
@@ -115,13 +127,15 @@ class PostgresWal:
         until = self._clock() + timeout_s
         gathered = 0.0
         while True:
+            if self._beside is not None and self._assembler.idle and self._read_beside(stream):
+                return self._read.popleft()
             self._drain(stream)
             now = self._clock()
             if self._assembler.ready:
                 gathered = gathered or now + GATHER_S
-                if self._assembler.full or now >= gathered or not stream.wait(0.0):
+                if self._assembler.full or self._is_due(now) or now >= gathered or not stream.wait(0.0):
                     return self._taken(now)
-            elif now >= until or not stream.wait(until - now):
+            elif now >= until or not (stream.wait(self._patience(until - now)) or self._beside is not None):
                 return self._idle(now)
 
     def acknowledge(self, position: Position | None) -> None:
@@ -131,11 +145,18 @@ class PostgresWal:
         if self._stream is None:
             return
         if isinstance(position, PostgresPosition) and position.copying is None:
+            if self._beside is not None:
+                self._beside.stored(position)
             self._stream.say(position.lsn)
             if self._retainer is not None:
                 self._retainer.turn(position.lsn)
         else:
             self._stream.keep_alive()
+
+    def figures(self) -> dict[str, Any]:
+        """Return what is shown of the rows that are read beside the log; any thread may ask."""
+        beside = self._beside
+        return beside.figures() if beside is not None else {}
 
     def close(self) -> None:
         """Disconnect."""
@@ -143,6 +164,10 @@ class PostgresWal:
         if batches is not None:
             batches.close()
         self._stream = None
+        beside, self._beside = self._beside, None
+        if beside is not None:
+            beside.close()
+        self._read.clear()
         session, self._session = self._session, None
         if session is not None:
             session.replication.close()
@@ -182,9 +207,9 @@ class PostgresWal:
         elif found is not None and self._made_lsn is not None and found.confirmed_lsn == self._made_lsn:
             place = replace(place, lsn=self._made_lsn)
             self._claim.judge(found)
-        elif start == "initial" and not self._tail:
+        elif start in ("initial", "initial_only") and not self._tail:
             slot.check_absent(found, self._context.pipeline)
-            self._batches = self._copy(session, place, again=False)
+            self._batches = beginning(self._ground(session), place, again=False)
             return
         else:
             slot.check_absent(found, self._context.pipeline)
@@ -198,6 +223,17 @@ class PostgresWal:
         failover = self._config.failover is not False
         self._made_lsn = slot.create(session.replication, self._slot, failover=failover).consistent_lsn
         return self._made_lsn
+
+    def _go_on(self, session: Session, stored: PostgresPosition, epoch: int) -> None:
+        """Go on at a stored position; where the log since then is gone, as the configuration says."""
+        if self._config.start == "initial_only" and stored.is_copied:
+            raise Finished("all rows are copied")
+        try:
+            self._continue(session, stored, epoch)
+        except slot.Lost:
+            if self._config.on_lost_position != "snapshot":
+                raise
+            self._copy_again(session, stored, max(epoch, stored.epoch) + 1)
 
     def _continue(self, session: Session, stored: PostgresPosition, epoch: int) -> None:
         """Go on at a stored position, on this server or on one promoted from its history."""
@@ -236,6 +272,64 @@ class PostgresWal:
         stream = Stream(session.replication, session.silence_max_s, self._clock)
         stream.start(self._slot, place.lsn, session.publications.names, messages=self._config.messages)
         self._stream = stream
+        self._xid = 0
+        self._turned_at = self._asked_at = self._clock()
+        if place.pending:
+            self._begin_beside(session, place)
+
+    def _begin_beside(self, session: Session, place: PostgresPosition) -> None:
+        parts = plans(session.plain, self._shown(session))
+        name = f"cdcsync {self._context.pipeline}"
+        self._beside = Beside(self._config, session.plain, parts, place, name=name, clock=self._clock)
+
+    def _read_beside(self, stream: Stream) -> bool:
+        """Take rows that were read beside the log; between transactions, when all of the log so far is given."""
+        beside, now = self._beside, self._clock()
+        if beside is None or now - self._turned_at < TURN_S:
+            return False
+        self._turned_at = now
+        if beside.done:
+            self._end_beside(beside)
+            return bool(self._read)
+        batches = beside.batches(self._here, max(self._here.lsn, self._wal_end))
+        if batches:
+            here = batches[-1].position
+            assert isinstance(here, PostgresPosition)  # noqa: S101  it came of ours
+            self._here, self._moved_at = here, now
+            self._read.extend(batches)
+        elif beside.waits and now - self._asked_at > ASK_S:
+            self._asked_at = now
+            stream.say(ask=True)
+        return bool(batches)
+
+    def _end_beside(self, beside: Beside) -> None:
+        """Nothing is left to read; a pipeline that copies and no more has done its work once that is stored."""
+        if self._here.pending:
+            self._here = replace(self._here, reads=self._here.reads + 1, pending=())
+            self._read.append(Batch((), self._here, 0, 0))
+        if self._config.start != "initial_only":
+            beside.close()
+            self._beside = None
+            return
+        self._done = self._done or self._here
+        if self._confirmed is not None and self._confirmed.covers(self._done) and not self._read:
+            self._finish()
+
+    def _finish(self) -> None:
+        """End a copy that nothing follows: its slot would keep the log for nobody."""
+        session = self._session
+        if session is not None:
+            session.replication.close()
+            self._stream = None
+            slot.drop_soon(session.plain, self._slot)
+        raise Finished("all rows are copied")
+
+    def _is_due(self, now: float) -> bool:
+        """Return whether rows read beside the log have waited long enough for it to pause between transactions."""
+        return self._beside is not None and not self._assembler.within and now - self._turned_at >= TURN_S
+
+    def _patience(self, left_s: float) -> float:
+        return left_s if self._beside is None else min(left_s, TURN_S)
 
     def _look(self) -> None:
         """Stop where a table's name went to another table, or left the publication: its changes are not in the log."""
@@ -246,7 +340,7 @@ class PostgresWal:
 
     def _drain(self, stream: Stream) -> None:
         """Take what was received, until a batch is full."""
-        assembler, decode, read = self._assembler, self._decoder.decode, stream.read
+        assembler, decode, read, beside = self._assembler, self._decoder.decode, stream.read, self._beside
         while not assembler.full:
             data = read()
             if data is None:
@@ -257,9 +351,13 @@ class PostgresWal:
                 continue
             item = decode(data, BODY)
             if type(item) is Change and not self._schema_changes:
+                if beside is not None:
+                    beside.note(self._xid, item)
                 assembler.add(item, data)
             else:
                 self._take(item, data)
+                if beside is not None and assembler.ready and self._is_due(self._clock()):
+                    return
 
     def _take(self, item: object, data: bytes) -> None:
         """Take whatever is not a plain row."""
@@ -276,11 +374,21 @@ class PostgresWal:
             self._take_alone(item, data)
         elif data[BODY] in _RAW:
             changes: list[Item] = [item] if isinstance(item, Change | Message) else list(item or ())  # type: ignore[call-overload]
+            if self._beside is not None:
+                self._note(self._beside, changes)
             self._assembler.add_all([*self._schema_changes, *changes], data)
             self._schema_changes = []
 
+    def _note(self, beside: Beside, items: list[Item]) -> None:
+        for item in items:
+            if isinstance(item, Change):
+                beside.note(self._xid, item)
+
     def _begin_transaction(self, begin: Begin) -> None:
         here = self._here
+        self._xid = begin.xid
+        if self._beside is not None:
+            self._beside.began(begin.xid)
 
         def place(delivered: int, checksum: int) -> PostgresPosition:
             return replace(here, within=Within(begin.xid, begin.final_lsn, delivered, checksum))
@@ -330,72 +438,40 @@ class PostgresWal:
     def _place(self, session: Session, epoch: int, lsn: int) -> PostgresPosition:
         return PostgresPosition(epoch, session.identity.system, session.identity.timeline, lsn, self._slot)
 
-    def _drop_half_copied(self, session: Session, stored: PostgresPosition) -> None:
-        """Drop the slot of a copy that was interrupted."""
+    def _copy_again(self, session: Session, stored: PostgresPosition, epoch: int) -> None:
+        """Begin anew, into targets that are cleared; the slot of what was before is dropped."""
         if stored.system != session.identity.system:
             identity.check_history(session.replication, session.identity, stored.system, stored.timeline, 0)
         found = slot.find(session.plain, stored.slot)
         if found is not None:
             self._claim.judge(found, session.silence_max_s + 5)
             slot.drop(session.plain, stored.slot)
+        self._batches = beginning(self._ground(session), self._place(session, epoch, 0), again=True)
 
-    def _copy(self, session: Session, place: PostgresPosition, *, again: bool) -> Generator[Batch, None, None]:
-        """Give the beginning; when it is stored make the slot; give all rows; then stream from the slot's place."""
-        shown = [(each, each.table(self._types(session, each))) for each in session.publications.tables]
-        begun = replace(place, copying=0)
-        starts = [CopyStart(table, again) for _, table in shown]
-        yield _alone("copy", begun, 0, starts, 0)
-        while self._confirmed is None or not self._confirmed.covers(begun):
-            yield WAITING
-        failover = self._config.failover is not False
-        created = slot.create(session.replication, self._slot, failover=failover, snapshot=True)
-        if created.snapshot is None:
-            msg = f"slot {self._slot} came without a snapshot"
-            raise Fatal(msg, hint="see the server's log")
-        version = pack_version(place.epoch, created.consistent_lsn - 1)
-        name = f"cdcsync {self._context.pipeline} copy"
-        copy = Copy(
-            connect(self._config, application_name=name, read_write=len(self._config.addresses) > 1), created.snapshot
+    def _ground(self, session: Session) -> Ground:
+        return Ground(
+            config=self._config,
+            replication=session.replication,
+            plain=session.plain,
+            slot=self._slot,
+            name=f"cdcsync {self._context.pipeline}",
+            tables=self._shown(session),
+            is_stored=lambda position: self._confirmed is not None and self._confirmed.covers(position),
+            start=lambda position: self._start(session, position),
         )
-        try:
-            held: Chunk | None = None
-            count = 0
-            for each, table in shown:
-                for chunk in copy.read(each, table):
-                    if held is not None:
-                        count += 1
-                        yield _copied(held, replace(begun, copying=count), version, count)
-                    held = chunk
-        finally:
-            copy.close()
-        after = replace(place, lsn=created.consistent_lsn)
-        self._start(session, after)
-        yield Batch((), after, 0, 0) if held is None else _copied(held, after, version, count + 1)
 
-    def _types(self, session: Session, each: publication.Published) -> dict[int, TypeInfo]:
-        return Catalogue(session.plain).types(column.type for column in each.columns if not is_built_in(column.type))
-
-
-WAITING: Final = Batch((), PostgresPosition(0, "", 0, 0, ""), 0, 0)
-"""Given by the copy while the position that it begins with is not acknowledged; never leaves this module."""
+    def _shown(self, session: Session) -> list[tuple[publication.Published, Table]]:
+        """Return the tables as the log shows them."""
+        catalogue, published = Catalogue(session.plain), session.publications.tables
+        types = catalogue.types(
+            {column.type for each in published for column in each.columns if not is_built_in(column.type)}
+        )
+        return [(each, each.table(types)) for each in published]
 
 
 def iter_one(batch: Batch) -> Generator[Batch, None, None]:
     """Give one batch."""
     yield batch
-
-
-def _alone(name: str, position: PostgresPosition, version: int, items: list[CopyStart], size_bytes: int) -> Batch:
-    at_us = time.time_ns() // 1000
-    transaction = Transaction(name, at_us, position, version, items, range(len(items)))
-    return Batch((transaction,), position, len(items), size_bytes)
-
-
-def _copied(chunk: Chunk, position: PostgresPosition, version: int, count: int) -> Batch:
-    at_us = time.time_ns() // 1000
-    changes = chunk.changes
-    transaction = Transaction(f"copy:{count}", at_us, position, version, changes, range(len(changes)))
-    return Batch((transaction,), position, len(changes), chunk.size_bytes)
 
 
 def _transaction_id(xid: int, final_lsn: int) -> str:

@@ -50,7 +50,12 @@ def carried(command: Command, path: str, database: Database) -> None:
     database.execute(SHOP)
     first = command.start("run", path)
     command.wait(
-        lambda got: got.get("state") == "running" and "copying" not in str(got["position"]) and got["position"] != ""
+        lambda got: (
+            got.get("state") == "running"
+            and "copying" not in str(got["position"])
+            and "pending" not in str(got["position"])
+            and got["position"] != ""
+        )
     )
     assert stopped(first)[0] == 0
     for statement in TRAFFIC.replace("BEGIN;", "").replace("COMMIT;", "").split(";"):

@@ -57,9 +57,9 @@ def test_the_first_copy_then_the_log_holds_every_row_once(each_database: Databas
     assert max(each.version for each in run.transactions[:-1]) <= run.transactions[-1].version
 
 
-def test_an_interrupted_copy_begins_again(database: Database, make: Callable[..., Run]) -> None:
-    database.execute("CREATE TABLE t (id int PRIMARY KEY, name text)")
-    database.execute("INSERT INTO t SELECT i, 'x' || i FROM generate_series(1, 5000) i")
+def test_an_interrupted_copy_of_rows_without_a_key_begins_again(database: Database, make: Callable[..., Run]) -> None:
+    database.execute("CREATE TABLE log_t (id int, name text)")
+    database.execute("INSERT INTO log_t SELECT i, 'x' || i FROM generate_series(1, 5000) i")
     first = make(database, start="initial").open()
     first.take(lambda run: len(run.changes) > 2000)
     first.source.close()

@@ -36,7 +36,7 @@ def read(database: Database, state: Path) -> list[Change]:
                 continue
             source.acknowledge(batch.position)
             changes += [item for each in batch.transactions for item in each.items if isinstance(item, Change)]
-            if not inserted and isinstance(batch.position, PostgresPosition) and batch.position.copying is None:
+            if not inserted and isinstance(batch.position, PostgresPosition) and batch.position.is_copied:
                 insert(database, 11)
                 inserted = True
             if len(changes) == 4:

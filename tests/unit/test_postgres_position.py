@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from cdcsync.errors import Fatal
 from cdcsync.postgres.position import PostgresPosition, Within, format_lsn, parse_lsn
+from cdcsync.snapshot import Pending
+
+PENDING = Pending(1, "public.t", ("id",), ("17",), 16)
 
 
 def at(lsn: int, copying: int | None = None, within: Within | None = None, epoch: int = 1) -> PostgresPosition:
@@ -19,6 +23,8 @@ def test_positions_are_ordered_copy_first_then_the_log_and_inside_a_transaction(
         at(0, copying=0),
         at(0, copying=3),
         at(100),
+        replace(at(100), reads=1, pending=(PENDING,)),
+        replace(at(100), reads=2),
         at(100, within=Within(5, 150, 10, 1)),
         at(100, within=Within(5, 150, 20, 1)),
         at(160),
@@ -32,7 +38,14 @@ def test_positions_are_ordered_copy_first_then_the_log_and_inside_a_transaction(
 
 
 @pytest.mark.parametrize(
-    "position", [at(0x16B374D848), at(1, copying=2), at(9, within=Within(5, 6, 7, 8))], ids=["log", "copy", "within"]
+    "position",
+    [
+        at(0x16B374D848),
+        at(1, copying=2),
+        at(9, within=Within(5, 6, 7, 8)),
+        replace(at(9), reads=4, pending=(PENDING,)),
+    ],
+    ids=["log", "copy", "within", "pending"],
 )
 def test_a_position_survives_its_text(position: PostgresPosition) -> None:
     assert PostgresPosition.decode(position.encode()) == position
