@@ -58,6 +58,25 @@ END;
 """pgbench's own transaction, on fewer accounts."""
 
 
+MOVED = 10_000_000
+"""What is added to the key of an account that moves."""
+MOVING_SCRIPT = f"""\\set aid random(1, 100000 * :scale)
+\\set tid random(1, 10 * :scale)
+\\set delta random(-5000, 5000)
+BEGIN;
+UPDATE pgbench_accounts SET abalance = abalance + :delta WHERE aid = :aid;
+UPDATE pgbench_accounts SET aid = aid + {MOVED} WHERE aid = :aid + 1
+  AND NOT EXISTS (SELECT FROM pgbench_accounts WHERE aid = :aid + 1 + {MOVED});
+UPDATE pgbench_accounts SET aid = aid - {MOVED} WHERE aid = :aid + 2 + {MOVED}
+  AND NOT EXISTS (SELECT FROM pgbench_accounts WHERE aid = :aid + 2);
+DELETE FROM pgbench_accounts WHERE aid = :aid + 3;
+INSERT INTO pgbench_accounts VALUES (:aid + 4, 1, :delta, '') ON CONFLICT (aid) DO UPDATE SET abalance = :delta;
+INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (:tid, 1, :aid, :delta, clock_timestamp());
+END;
+"""
+"""Accounts change, move to other keys and back, go and come."""
+
+
 def fill(source: Database, scale: int) -> None:
     """Make pgbench's tables; those of scale 0 have `SMALL` accounts."""
     command = [str(source.server.bin / "pgbench"), "--initialize", f"--scale={scale or 1}", "--quiet", source.url]
@@ -67,13 +86,17 @@ def fill(source: Database, scale: int) -> None:
 
 
 @contextlib.contextmanager
-def traffic(source: Database, at_least_s: float, *, scale: int = 1, outlives: bool = True) -> Iterator[None]:
-    """Write as pgbench does while the block runs, and until that time is over.
+def traffic(
+    source: Database, at_least_s: float, *, scale: int = 1, outlives: bool = True, script: str = ""
+) -> Iterator[None]:
+    """Write as pgbench does while the block runs, and until that time is over; by a script where one is given.
 
     `outlives`: it must still run at the end; not so where the block kills the server.
     """
+    script = script or ("" if scale else SMALL_SCRIPT)
     command = [str(source.server.bin / "pgbench"), "--no-vacuum", f"--client={CLIENTS}", "--time=900"]
-    command += [*([] if scale else ["--file=/dev/stdin"]), source.url]
+    command += ["--max-tries=100"]
+    command += [*(["--file=/dev/stdin", f"--define=scale={scale}"] if script else []), source.url]
     began = time.monotonic()
     writer = subprocess.Popen(
         ["setpriv", "--pdeathsig=KILL", *command],
@@ -82,7 +105,7 @@ def traffic(source: Database, at_least_s: float, *, scale: int = 1, outlives: bo
         stderr=subprocess.DEVNULL,
     )
     assert writer.stdin is not None
-    writer.stdin.write(b"" if scale else SMALL_SCRIPT.encode())
+    writer.stdin.write(script.encode())
     writer.stdin.close()
     try:
         yield

@@ -109,29 +109,3 @@ def _plant_faults(pipeline: Pipeline, target: Target) -> None:
         " WHERE mtime = (SELECT min(mtime) FROM pgbench_history)"
     )
     assert [found.split()[0] for found in differences(rows, target.rows)] == ["pgbench_accounts", "pgbench_history"]
-
-
-def test_a_copy_that_is_killed_begins_again_and_ends_equal(pipeline: Pipeline, target: Target) -> None:
-    whole = sum(counts(rows_of_postgres(pipeline.source.url)).values())
-    there = []
-
-    def is_inside(position: PostgresPosition) -> bool:
-        return (position.copying or 0) > 0
-
-    with pipeline.victim() as daemon:
-        for _ in range(2):
-            daemon.start()
-            pipeline.await_saved(daemon, is_inside, LENGTH.patience_s)
-            daemon.kill()
-            there.append(sum(counts(target.rows).values()))
-
-        daemon.start()
-        pipeline.await_copied(daemon, LENGTH.patience_s)
-        pipeline.await_drained(daemon, LENGTH.patience_s)
-        daemon.stop()
-
-    assert all(0 < rows < whole for rows in there), f"a kill fell outside the copy: {there} of {whole} rows"
-    check_steps(pipeline.steps(), PostgresPosition.decode)
-    assert differences(rows_of_postgres(pipeline.source.url), target.rows) == []
-    ((slots,),) = pipeline.source.query("SELECT count(*) FROM pg_replication_slots WHERE database = current_database()")
-    assert slots == 1
