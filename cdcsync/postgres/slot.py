@@ -209,6 +209,19 @@ def create(replication: Connection, name: str, *, failover: bool = False, snapsh
     return Created(parse_lsn(str(row[1])), row[2])
 
 
+def create_temporary(replication: Connection, name: str) -> int:
+    """Make a slot that ends with the connection; return where it stands."""
+    try:
+        row = replication.execute(
+            f"CREATE_REPLICATION_SLOT \"{name}\" TEMPORARY LOGICAL pgoutput (SNAPSHOT 'nothing')".encode()
+        ).fetchone()
+    except psycopg.Error as error:
+        raise verdict(error, End.SOURCE, "making a temporary slot") from error
+    if row is None:
+        raise Fatal("no temporary slot was made", hint="see the server's log")
+    return parse_lsn(str(row[1]))
+
+
 def drop(connection: Connection, name: str) -> bool:
     """Drop the slot; return whether there was one. Raises Fatal with OWNERSHIP while somebody reads it."""
     slot = find(connection, name)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 
 from cdcsync.change import Batch, Change, Message, SchemaChange, pack_version
-from cdcsync.errors import End, Fatal, Finished
+from cdcsync.errors import End, Finished
 from cdcsync.postgres import identity, publication, slot
 from cdcsync.postgres.beside import Beside, plans
 from cdcsync.postgres.catalogue import Catalogue
@@ -219,7 +219,7 @@ class PostgresWal:
 
     def _make_slot(self, session: Session) -> int:
         if self._tail:
-            return make_temporary(session.replication, self._slot)
+            return slot.create_temporary(session.replication, self._slot)
         failover = self._config.failover is not False
         self._made_lsn = slot.create(session.replication, self._slot, failover=failover).consistent_lsn
         return self._made_lsn
@@ -487,16 +487,3 @@ def _sender_timeout_s(connection: Connection) -> float:
     except psycopg.Error as error:
         raise verdict(error, End.SOURCE, "reading wal_sender_timeout") from error
     return float(row[0]) if row else 0.0
-
-
-def make_temporary(replication: Connection, name: str) -> int:
-    """Make a slot that ends with the connection; return where it stands."""
-    try:
-        row = replication.execute(
-            f"CREATE_REPLICATION_SLOT \"{name}\" TEMPORARY LOGICAL pgoutput (SNAPSHOT 'nothing')".encode()
-        ).fetchone()
-    except psycopg.Error as error:
-        raise verdict(error, End.SOURCE, "making a temporary slot") from error
-    if row is None:
-        raise Fatal("no temporary slot was made", hint="see the server's log")
-    return parse_lsn(str(row[1]))
