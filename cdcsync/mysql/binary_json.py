@@ -29,6 +29,9 @@ _INLINED: Final = {2: {_LITERAL, _INT16, _UINT16}, 4: {_LITERAL, _INT16, _UINT16
 _REPLACE, _INSERT, _REMOVE = 0, 1, 2
 _PLAIN_DIGITS: Final = 15
 """Doubles with the point that many places to the right or left are written without exponent (`my_gcvt`)."""
+_LINE: Final = 76
+_BREAK: Final = "\\n"
+"""The server breaks base64 into lines, and escapes the breaks."""
 _double: Final = struct.Struct("<d")
 
 
@@ -163,7 +166,9 @@ def _opaque(kind: int, raw: bytes) -> str:
         return text
     if kind in {7, 10, 11, 12}:
         return f'"{_moment(kind, int.from_bytes(_bytes(raw, 0, 8), "little", signed=True))}"'
-    return f'"base64:type{kind}:{b64encode(raw).decode()}"'
+    packed = b64encode(raw).decode()
+    lines = [packed[at : at + _LINE] for at in range(0, len(packed), _LINE)]
+    return f'"base64:type{kind}:{_BREAK.join(lines)}"'
 
 
 def _moment(kind: int, packed: int) -> str:

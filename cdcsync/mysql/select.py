@@ -74,8 +74,13 @@ def _single(text: str) -> float:
     return shortest(float(text))
 
 
-def _labels(text: str) -> tuple[str, ...]:
-    return tuple(text.split(",")) if text else ()
+def _label(text: str | bytes) -> str:
+    """Return a label; those of a binary character set come as bytes."""
+    return text if isinstance(text, str) else text.decode()
 
 
-_PARSERS: Final[Mapping[Kind, Parser]] = {Kind.SET: _labels, Kind.GEOMETRY: ewkb}
+def _labels(text: str | bytes) -> tuple[str, ...]:
+    return tuple(_label(text).split(",")) if text else ()
+
+
+_PARSERS: Final[Mapping[Kind, Parser]] = {Kind.ENUM: _label, Kind.SET: _labels, Kind.GEOMETRY: ewkb}

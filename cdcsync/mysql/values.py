@@ -127,12 +127,18 @@ def _address_reader(length: int) -> Reader:
 
 
 def inet6_text(raw: bytes) -> str:
-    """Return an IPv6 address; one that holds an IPv4 address ends with that, as INET6_NTOA writes it."""
-    address = ipaddress.IPv6Address(raw)
-    mapped = raw[:10] == bytes(10) and raw[10:12] in {b"\xff\xff", b"\0\0"} and raw[12:14] != b"\0\0"
-    if mapped:
-        return f"::{'ffff:' if raw[10] else ''}{ipaddress.IPv4Address(raw[12:])}"
-    return str(address)
+    """Return an IPv6 address as MariaDB writes it: the first longest run of zeros is "::", if of one group alone."""
+    groups = [int.from_bytes(raw[at : at + 2], "big") for at in range(0, 16, 2)]
+    runs = [next((end for end in range(start, 8) if groups[end]), 8) - start for start in range(8)]
+    longest = max(runs)
+    if not longest:
+        return ":".join([f"{group:x}" for group in groups])
+    start = runs.index(longest)
+    head = ":".join([f"{group:x}" for group in groups[:start]])
+    tail = ":".join([f"{group:x}" for group in groups[start + longest :]])
+    if start == 0 and (longest == 6 or (longest == 5 and groups[5] == 0xFFFF)):  # noqa: PLR2004  an IPv4 address
+        tail = ("ffff:" if groups[5] else "") + str(ipaddress.IPv4Address(raw[12:]))
+    return f"{head}::{tail}"
 
 
 def uncompressed(raw: bytes) -> bytes:
