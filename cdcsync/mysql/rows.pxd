@@ -24,12 +24,16 @@ cdef class RowsDecoder:
     cdef dict _documents
     cdef int _partial
     cdef set _differing
+    cdef list _visible
+    cdef bint _hides
 
     @cython.locals(starts=list, changes=list, first=list, before=tuple, after=tuple)
     cpdef list decode(self, bytes event, Py_ssize_t at, Py_ssize_t end, int kind)
 
     @cython.locals(starts=list, first=list, second=list)
     cpdef Py_ssize_t count(self, bytes event, Py_ssize_t at, Py_ssize_t end, int kind) except -1
+
+    cdef tuple _without(self, tuple row)
 
     @cython.locals(at=cython.Py_ssize_t, second=list, after=tuple, row=list, index=cython.Py_ssize_t)
     cdef tuple _after(self, bytes event, Py_ssize_t end, tuple before, int kind)

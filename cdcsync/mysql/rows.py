@@ -44,7 +44,13 @@ class RowsDecoder:
         self._layout = layout
         self._size = len(layout.type_codes)
         self._dates = Dates(zero_dates)
-        kinds = [column.type for column in table.columns] if table is not None else [None] * self._size
+        self._visible = [index for index, hidden in enumerate(layout.hidden) if not hidden]
+        self._hides = len(self._visible) < len(layout.hidden)
+        """Whether the log has columns that the table does not."""
+        kinds: list[Any] = [None] * self._size
+        if table is not None:
+            for index, column in zip(self._visible, table.columns, strict=True):
+                kinds[index] = column.type
         plans = [plan_of(layout, index, kinds[index], self._dates) for index in range(self._size)]
         self._codes = bytes([plan.code for plan in plans])
         self._widths = bytes([plan.width for plan in plans])
@@ -85,12 +91,16 @@ class RowsDecoder:
             while at < end:
                 starts.append(at)
                 after = self._row(event, at, end, first)
+                if self._hides:
+                    after = self._without(after)
                 changes.append(tuple.__new__(_change, (table, _INSERT, None, after)))
                 at = self._end
         elif kind == 32 or kind == 25:  # noqa: PLR1714  C compares
             while at < end:
                 starts.append(at)
                 before = self._row(event, at, end, first)
+                if self._hides:
+                    before = self._without(before)
                 changes.append(tuple.__new__(_change, (table, _DELETE, before, None)))
                 at = self._end
         else:
@@ -101,6 +111,8 @@ class RowsDecoder:
                     self._documents.clear()
                 before = self._row(event, at, end, first)
                 after = self._after(event, end, before, kind)
+                if self._hides:
+                    before, after = self._without(before), self._without(after)
                 changes.append(tuple.__new__(_change, (table, _UPDATE, before, after)))
                 at = self._end
         self.starts = starts
@@ -122,6 +134,10 @@ class RowsDecoder:
         self._partial = 0
         self.starts = starts
         return len(starts)
+
+    def _without(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return a row without the columns that the table does not have."""
+        return tuple([row[index] for index in self._visible])
 
     def _after(self, event: bytes, end: int, before: tuple[Any, ...], kind: int) -> tuple[Any, ...]:
         """Return the image after, what it does not carry as it was before."""

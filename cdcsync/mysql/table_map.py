@@ -91,6 +91,8 @@ class Layout:
     """By column, as the catalogue writes the type ("int unsigned", "uuid"); of `described` alone."""
     generated: tuple[bool, ...] = ()
     """By column; of `described` alone."""
+    hidden: tuple[bool, ...] = ()
+    """By column: the server's own, which no SELECT shows (of a functional or hash index); of `described` alone."""
 
     @property
     def qualified(self) -> str:

@@ -42,7 +42,9 @@ class Hints:
 
     columns: tuple[ColumnHint, ...]
     key: tuple[str, ...] = ()
-    """The primary key's columns, those that are in it whole."""
+    """The primary key's columns; empty when of one only the first characters count."""
+    versioned: bool = False
+    """MariaDB: TABLE_TYPE is SYSTEM VERSIONED."""
 
 
 def described(layout: Layout, hints: Hints | None) -> Layout:
@@ -51,6 +53,8 @@ def described(layout: Layout, hints: Hints | None) -> Layout:
     Where the log names the columns, a hint counts only for a column of that name and of a type that fits. Where it
     does not, the catalogue must fit in every column. Raises Fatal when it does not, or is missing.
     """
+    if hints is not None and hints.versioned:
+        raise _versioned(layout)
     if layout.names:
         found = {hint.name: hint for hint in hints.columns} if hints else {}
         fitting = [
@@ -91,6 +95,7 @@ def _hinted(layout: Layout, hints: Sequence[ColumnHint | None]) -> Layout:
     declared = tuple([hint.declared if hint else "" for hint in hints])
     return replace(
         layout,
+        metas=tuple([_precise(layout, index, text) for index, text in enumerate(declared)]),
         unsigned=layout.unsigned or tuple(["unsigned" in text or "zerofill" in text for text in declared]),
         charsets=layout.charsets
         or tuple([_hinted_charset(code, hint) for code, hint in zip(codes, hints, strict=True)]),
@@ -99,6 +104,12 @@ def _hinted(layout: Layout, hints: Sequence[ColumnHint | None]) -> Layout:
         geometries=layout.geometries or tuple([_GEOMETRIES.get(text.partition(" ")[0], 0) for text in declared]),
         declared=declared,
         generated=tuple([bool(hint and hint.generated) for hint in hints]),
+        hidden=tuple(
+            [
+                hint is None and _HIDDEN.fullmatch(name) is not None
+                for name, hint in zip(layout.names, hints, strict=True)
+            ]
+        ),
         nullable=tuple(
             [
                 nullable and (hint is None or hint.nullable)
@@ -106,6 +117,27 @@ def _hinted(layout: Layout, hints: Sequence[ColumnHint | None]) -> Layout:
             ]
         ),
     )
+
+
+_HIDDEN: Final = re.compile(r"!hidden!.*|[0-9a-f]{32}|DB_ROW_HASH_\d+", re.DOTALL)
+"""Names of columns behind an index: MySQL's functional ones since 8.0.22 and before, MariaDB's unique ones by hash."""
+
+
+def _precise(layout: Layout, index: int, declared: str) -> int:
+    """Return a column's metadata; of times in the form of before 5.6 the precision, which the log does not tell."""
+    if layout.type_codes[index] not in _OLD:
+        return layout.metas[index]
+    if not declared:
+        msg = f"{layout.qualified}, column {layout.names[index]}: how precise this time is only the catalogue tells"
+        hint = (
+            "SET GLOBAL mysql56_temporal_format = ON and ALTER TABLE .. FORCE the table; what was logged before cannot "
+            "be read any more: copy the table again"
+        )
+        raise Fatal(msg, hint=hint)
+    return int(declared.partition("(")[2].partition(")")[0] or 0)
+
+
+_OLD: Final = frozenset({log.TIME, log.DATETIME, log.TIMESTAMP})
 
 
 def _hinted_charset(code: int, hint: ColumnHint | None) -> str:
@@ -177,14 +209,30 @@ def _fits(layout: Layout, index: int, hint: ColumnHint) -> bool:
 
 
 def table_of(layout: Layout) -> Table:
-    """Return the table version of a layout that is `described`."""
+    """Return the table version of a layout that is `described`. Raises Fatal for a system-versioned table.
+
+    A key of which only the first characters count is none: two rows may be equal in it.
+    """
+    if layout.names[-2:] == _PERIOD or (layout.key and layout.names[layout.key[-1]] == _PERIOD[1]):
+        raise _versioned(layout)
     columns = tuple(
         [
             Column(name, column_type(layout, index), layout.nullable[index], layout.generated[index])
             for index, name in enumerate(layout.names)
+            if not layout.hidden[index]
         ]
     )
-    return Table(layout.schema, layout.name, columns, tuple([layout.names[index] for index in layout.key]))
+    key = () if any(layout.prefixes) else tuple([layout.names[index] for index in layout.key])
+    return Table(layout.schema, layout.name, columns, key)
+
+
+_PERIOD: Final = ("row_start", "row_end")
+"""The columns of MariaDB's tables that were declared WITH SYSTEM VERSIONING and no more."""
+
+
+def _versioned(layout: Layout) -> Fatal:
+    msg = f"table {layout.qualified} is system-versioned: its history stands in the log as rows among the present ones"
+    return Fatal(msg, hint="leave it out of the mapping, or ALTER TABLE .. DROP SYSTEM VERSIONING and copy it again")
 
 
 _INTEGERS: Final = {

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cdcsync.mysql import table_map as log
 from cdcsync.mysql.binary_json import json_text
 from cdcsync.mysql.charsets import BINARY, UTF8, text_decoder
-from cdcsync.mysql.temporal import Dates, datetime_reader, read_time, time2_reader, timestamp_reader
+from cdcsync.mysql.temporal import (
+    HIRES_BYTES,
+    Dates,
+    datetime_reader,
+    hires_datetime_reader,
+    hires_time_reader,
+    hires_timestamp_reader,
+    read_time,
+    time2_reader,
+    timestamp_reader,
+)
 from cdcsync.types import Kind
 
 if TYPE_CHECKING:
@@ -86,13 +96,19 @@ def _fixed(code: int, meta: int, kind: Type | None, dates: Dates) -> Plan:
         return Plan(FIXED, (bits + 7) // 8, bit_reader(bits))
     if code in {log.ENUM, log.SET}:
         return Plan(FIXED, meta, _enum(labels) if code == log.ENUM else _set(labels))
-    return {
-        log.FLOAT: Plan(FIXED, 4, read_single),
-        log.YEAR: Plan(FIXED, 1, _read_year),
-        log.TIME: Plan(FIXED, 3, read_time),
-        log.DATETIME: Plan(FIXED, 8, datetime_reader(dates)),
-        log.TIMESTAMP: Plan(FIXED, 4, timestamp_reader(dates)),
-    }[code]
+    if code in {log.FLOAT, log.YEAR}:
+        return Plan(FIXED, 4, read_single) if code == log.FLOAT else Plan(FIXED, 1, _read_year)
+    name = {log.TIME: "time", log.DATETIME: "datetime", log.TIMESTAMP: "timestamp"}[code]
+    return Plan(FIXED, HIRES_BYTES[name][meta], _old_reader(name, meta, dates))
+
+
+def _old_reader(name: str, precision: int, dates: Dates) -> Reader:
+    """Return what reads times from before 5.6, and those that MariaDB still writes that way."""
+    if not precision:
+        return {"time": read_time, "datetime": datetime_reader(dates), "timestamp": timestamp_reader(dates)}[name]
+    if name == "time":
+        return hires_time_reader(precision)
+    return (hires_datetime_reader if name == "datetime" else hires_timestamp_reader)(precision, dates)
 
 
 def _string(layout: Layout, index: int, kind: Type | None) -> Plan:
