@@ -79,7 +79,7 @@ def hints_of(server: MysqlServer, schema: str, name: str) -> Hints:
     )
     key = server.query(
         "SELECT column_name FROM information_schema.statistics WHERE table_schema = %s AND table_name = %s "
-        "AND index_name = 'PRIMARY' AND sub_part IS NULL ORDER BY seq_in_index",
+        "AND index_name = 'PRIMARY' ORDER BY seq_in_index",
         [schema, name],
     )
     return Hints(

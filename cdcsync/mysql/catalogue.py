@@ -37,6 +37,10 @@ _CHECKS: Final = (
     "SELECT TABLE_NAME, CHECK_CLAUSE FROM information_schema.CHECK_CONSTRAINTS "
     "WHERE CONSTRAINT_SCHEMA = %s AND TABLE_NAME IN %s"
 )
+_VERSIONED: Final = (
+    "SELECT TABLE_NAME FROM information_schema.TABLES "
+    "WHERE TABLE_SCHEMA = %s AND TABLE_NAME IN %s AND TABLE_TYPE = 'SYSTEM VERSIONED'"
+)
 _GENERATED: Final = re.compile(r"\b(VIRTUAL|STORED|PERSISTENT)\b")
 _JSON_CHECK: Final = re.compile(r"json_valid\(`((?:[^`]|``)+)`\)", re.IGNORECASE)
 _DECLARED, _OCTETS, _PRECISION, _SCALE, _FRACTION = 2, 7, 8, 9, 10
@@ -66,7 +70,9 @@ def _look(connection: Connection, schema: str, names: Sequence[str]) -> dict[str
     columns = connection.ask(doing, _COLUMNS, values)
     keys = _by_table(connection.ask(doing, _KEYS, values))
     checked: dict[str, list[Answer]] = {}
+    versioned: set[str] = set()
     if connection.server.flavor is Flavor.MARIADB:
+        versioned = {str(name) for (name,) in connection.ask(doing, _VERSIONED, values)}
         checked = _by_table(connection.ask(doing, _CHECKS, values))
     found = {}
     for name, rows in _by_table(columns).items():
@@ -74,7 +80,7 @@ def _look(connection: Connection, schema: str, names: Sequence[str]) -> dict[str
             match[1].replace("``", "`") for row in checked.get(name, ()) if (match := _JSON_CHECK.fullmatch(row[1]))
         }
         hint = tuple([_hint(row, jsons) for row in rows])
-        found[name] = Hints(hint, tuple([row[1] for row in keys.get(name, ())])), rows
+        found[name] = Hints(hint, tuple([row[1] for row in keys.get(name, ())]), name in versioned), rows
     return found
 
 

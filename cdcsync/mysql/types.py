@@ -42,7 +42,7 @@ class Hints:
 
     columns: tuple[ColumnHint, ...]
     key: tuple[str, ...] = ()
-    """The primary key's columns; empty when of one only the first characters count."""
+    """The primary key's columns. Where only the first characters of one count, the whole ones are unique, too."""
     versioned: bool = False
     """MariaDB: TABLE_TYPE is SYSTEM VERSIONED."""
 
@@ -209,10 +209,7 @@ def _fits(layout: Layout, index: int, hint: ColumnHint) -> bool:
 
 
 def table_of(layout: Layout) -> Table:
-    """Return the table version of a layout that is `described`. Raises Fatal for a system-versioned table.
-
-    A key of which only the first characters count is none: two rows may be equal in it.
-    """
+    """Return the table version of a layout that is `described`. Raises Fatal for a system-versioned table."""
     if layout.names[-2:] == _PERIOD or (layout.key and layout.names[layout.key[-1]] == _PERIOD[1]):
         raise _versioned(layout)
     columns = tuple(
@@ -222,8 +219,7 @@ def table_of(layout: Layout) -> Table:
             if not layout.hidden[index]
         ]
     )
-    key = () if any(layout.prefixes) else tuple([layout.names[index] for index in layout.key])
-    return Table(layout.schema, layout.name, columns, key)
+    return Table(layout.schema, layout.name, columns, tuple([layout.names[index] for index in layout.key]))
 
 
 _PERIOD: Final = ("row_start", "row_end")
