@@ -49,10 +49,11 @@ class Assembly:
 
     def __init__(self, config: PipelineConfig) -> None:
         self.config = config
-        self.mapping = Mapping(config.rules)
+        self.mapping = Mapping(config.rules, config.secrets)
         for section in (config.source, config.sink, config.positions):
             if section is not None:
                 logs.hide(_secrets(section.config))
+        logs.hide(secret.decode() for secret in config.secrets.values())
 
     @property
     def source(self) -> SourceSpec:

@@ -8,18 +8,20 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from cdcsync import document, folders, sections
 from cdcsync.credentials import Resolver, resolve
 from cdcsync.document import Document, Mark, Problem
-from cdcsync.mapping.model import MappingFile, Rule, TableMapping, spelled_out
+from cdcsync.mapping import loading
 from cdcsync.sections import Role, Section
 from cdcsync.units import Duration, Size
 from cdcsync.validation import Checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from cdcsync.mapping.model import Rule
 
 NAME: Final = r"^[a-zA-Z0-9][a-zA-Z0-9_-]{0,62}$"
 """A pipeline's name is part of file names, slot names and a unit's instance."""
@@ -60,6 +62,10 @@ class PipelineFile(BaseModel):
     """Mapping files, relative to this one."""
     tables: tuple[Any, ...] = ()
     """Mapping entries in place; see the mapping reference."""
+    functions: tuple[str, ...] = ()
+    """Python functions that the entries in place may call, each `module:name`; typed by annotation."""
+    secrets: dict[str, SecretStr] = Field(default_factory=dict)
+    """What expressions take by `secret('name')`: keys of keyed hashes."""
     positions: str | dict[str, Any] | None = None
     """Where the position is stored; absent: in the sink where it can, else SQLite in the state directory."""
     on_rejected: Literal["stop", "dead_letter", "skip"] = "stop"
@@ -83,7 +89,7 @@ class PipelineConfig:
     positions: Section | None
     """None: in the sink where it can, else SQLite in `state`."""
     rules: tuple[Rule, ...]
-    """The mapping's entries; `Mapping(rules)`."""
+    """The mapping's entries; `Mapping(rules, secrets)`."""
     on_rejected: Literal["stop", "dead_letter", "skip"]
     heartbeat_s: float
     batch: BatchLimits
@@ -93,6 +99,8 @@ class PipelineConfig:
     """The file; None when it came from the command line or from code."""
     warnings: tuple[str, ...] = ()
     """To be shown once by whoever loads it."""
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    """By the name that expressions take them by."""
     written: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """What the file says, references unresolved; for `dump`."""
 
@@ -190,6 +198,8 @@ class _Loading:
             raise document.fatal([*self._problems, Problem(at, "a pipeline's file has keys: name, source, sink, ...")])
         file = checked.model(PipelineFile, resolved.value, ())
         ends = self._ends(checked, resolved.value)
+        if file is not None:
+            sections.Reading(checked, self._environ, self._path, self._warnings).look_at_secrets(file, ())
         rules = tuple(self._rules(checked, resolved.value))
         if self._problems or file is None:
             raise document.fatal(self._problems)
@@ -209,28 +219,16 @@ class _Loading:
                 Problem(root, "no tables: name some under `tables`, or mapping files under `mappings`")
             )
         if isinstance(tables, list):
-            yield from _entries(checked, tables)
+            yield from loading.entries(checked, tables, value.get("functions"))
         if isinstance(files, list):
             for at, name in enumerate(files):
                 if isinstance(name, str):
-                    yield from self._mapping_file(name, self._given.value_mark(("mappings", at)))
-
-    def _mapping_file(self, name: str, mark: Mark) -> Iterator[Rule]:
-        path = self._folder / Path(name).expanduser()
-        if not path.is_file():
-            self._problems.append(Problem(mark, f"there is no file {path}"))
-            return
-        other = document.read(path)
-        self._problems += other.problems
-        checked = Checked(other, set(), self._problems)
-        tables = other.value.get("tables") if isinstance(other.value, dict) else None
-        if isinstance(tables, list) and tables:
-            unknown = {key: item for key, item in other.value.items() if key != "tables"}
-            if unknown:
-                checked.model(MappingFile, {**unknown, "tables": ["any"]}, ())
-            yield from _entries(checked, tables)
-        else:
-            checked.model(MappingFile, other.value if isinstance(other.value, dict) else {}, ())
+                    path = self._folder / Path(name).expanduser()
+                    if path.is_file():
+                        yield from loading.rules_of(path, self._problems)
+                    else:
+                        mark = self._given.value_mark(("mappings", at))
+                        self._problems.append(Problem(mark, f"there is no file {path}"))
 
     def _made(self, file: PipelineFile, ends: dict[Role, Section], rules: tuple[Rule, ...]) -> PipelineConfig:
         name = file.name or (self._path.stem if self._path else "cdcsync")
@@ -248,13 +246,6 @@ class _Loading:
             socket=file.control.socket or folders.socket(name, self._environ, self._path, state),
             path=self._path,
             warnings=tuple(self._warnings),
+            secrets={key: secret.get_secret_value().encode() for key, secret in file.secrets.items()},
             written=self._given.value,
         )
-
-
-def _entries(checked: Checked, tables: list[Any]) -> Iterator[Rule]:
-    for at, entry in enumerate(tables):
-        mapping = checked.model(TableMapping, spelled_out(entry), ("tables", at))
-        if mapping is not None:
-            where = checked.document.values.get(("tables", at))
-            yield Rule(mapping, str(where) if where else "")

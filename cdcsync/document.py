@@ -61,6 +61,8 @@ class Document:
     """Where each value begins."""
     problems: list[Problem] = field(default_factory=list)
     """Duplicate keys, unknown tags and the like; syntax errors are raised at once."""
+    text: str = field(default="", repr=False)
+    """The file's text."""
 
     def key_mark(self, path: KeyPath) -> Mark:
         """Return where the key stands, else the nearest thing above it."""
@@ -72,6 +74,33 @@ class Document:
             if path[:length] in self.values:
                 return self.values[path[:length]]
         return Mark(self.file, 1, 1)
+
+    def inner_mark(self, path: KeyPath, value: str, offset: int) -> Mark:
+        """Return where a character of a text value stands, whatever its YAML style; else where the value begins."""
+        start = self.value_mark(path)
+        raw = self.text
+        at = sum(len(line) + 1 for line in raw.split("\n")[: start.line - 1]) + start.column - 1
+        quote = raw[at : at + 1] if raw[at : at + 1] in ("'", '"') else ""
+        at = raw.find("\n", at) if raw[at : at + 1] in ("|", ">") else at + len(quote)
+        for character in value[:offset]:
+            at = _after(raw, at, character, quote)
+        while offset < len(value) and not value[offset].isspace() and raw[at : at + 1].isspace():
+            at += 1
+        if at < 0 or at >= len(raw):
+            return start
+        line = raw.count("\n", 0, at)
+        return Mark(self.file, line + 1, at - (raw.rfind("\n", 0, at) + 1) + 1)
+
+
+def _after(raw: str, at: int, character: str, quote: str) -> int:
+    """Return where reading goes on after a value's character; white space may be folded."""
+    if character.isspace():
+        while raw[at : at + 1].isspace():
+            at += 1
+        return at
+    found = raw.find(character, at)
+    doubled = quote == "'" and character == "'"
+    return at if found < 0 else found + 1 + doubled
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -101,7 +130,7 @@ def read(path: Path) -> Document:
 
 def parse(text: str, file: str) -> Document:
     """Parse YAML 1.2. Raises Fatal with CONFIG on a syntax error; other mistakes are in `problems`."""
-    document = Document(file)
+    document = Document(file, text=text)
     try:
         root = YAML(typ="rt", pure=True).compose(text)
     except YAMLError as error:

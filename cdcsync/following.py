@@ -82,7 +82,7 @@ class Origin:
         loaded = config.load(name_or_path)
         spec = loaded.source.connector.source
         assert spec is not None  # noqa: S101  the config took the section for this role
-        selection = Mapping.of(tables) if tables else Mapping(loaded.rules)
+        selection = Mapping.of(tables) if tables else Mapping(loaded.rules, loaded.secrets)
         return cls(
             loaded.source.system, spec, loaded.source.config, SourceContext(loaded.name, selection, loaded.state)
         )

@@ -123,10 +123,10 @@ class Reading:
         config = self.checked.model(kind, inner, path, strict=strict)
         if config is None:
             return None
-        self._look_at_secrets(config, path)
+        self.look_at_secrets(config, path)
         return Section(connector, config)
 
-    def _look_at_secrets(self, config: BaseModel, path: KeyPath) -> None:
+    def look_at_secrets(self, config: BaseModel, path: KeyPath) -> None:
         """A plain secret is taken with a warning where nobody else reads it, and never under systemd."""
         for place in secrets_in(config, path):
             if place in self.checked.secret or path in self.checked.secret:

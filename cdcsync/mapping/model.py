@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
-from typing import Any, Literal, Self
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cdcsync.mapping import names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cdcsync.document import Document, KeyPath
+    from cdcsync.mapping.expressions.registry import Function
 
 
 class OnTruncate(enum.StrEnum):
@@ -28,30 +34,92 @@ class SoftDelete(BaseModel):
     """The column: a timestamp with time zone, NULL while the row exists at the source."""
 
 
+class Routed(BaseModel):
+    """Rows of one table go to several targets of the same columns, by their content."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    by: str = Field(min_length=1)
+    """An expression: the name of one of `tables`, for each row."""
+    tables: tuple[str, ...] = Field(min_length=1)
+    """The targets, `table` or `schema.table`. A row that moves from one to another is deleted in the old one: the
+    source table needs full before images."""
+
+
+class History(BaseModel):
+    """Every version of a row becomes a row of its own; nothing is updated or deleted in the target."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    operation: str = Field("operation", min_length=1)
+    """The column that says insert, update, delete or read."""
+    time: str = Field("changed_at", min_length=1)
+    """The column of the commit time."""
+
+
+class Example(BaseModel):
+    """One change, and what has to come of it; run by `cdcsync test` and `cdcsync check`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    given: dict[str, Any]
+    """`operation`, `before` and `after` with source columns (those left out are null), and where they matter `table`,
+    `commit_time`, `position` and `transaction`."""
+    expect: Any = None
+    """`nothing`, or what comes out: `operation`, `table`, `before` and `after`; a list where it is more than one
+    change, `rejected: words of the reason` where the row is refused. Only what is named is compared."""
+
+
 class TableMapping(BaseModel):
-    """One entry of `tables`: which tables it takes and what becomes of them. The first entry that matches wins."""
+    """One entry of `tables`: which tables it takes and what becomes of them.
+
+    The first entry that matches wins, unless it says `match: all`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     from_: str = Field(alias="from", min_length=1)
     """The source tables: `schema.table`, a glob as `shop.*`, or a whole `/regex/` over `schema.table`."""
-    to: str | None = Field(None, min_length=1)
+    match: Literal["first", "all"] = "first"
+    """`all`: entries below may take the table too, so that it goes to several targets."""
+    to: Annotated[str, Field(min_length=1)] | Routed | None = None
     """The target, `table` or `schema.table`; takes {schema}, {table}, and {1} or {name} for what was captured by
-    the regex or a star. Absent: the source's own name."""
+    the regex or a star. Or `by: expression` and `tables: [...]`: each row goes where its content says. Absent: the
+    source's own name."""
+    where: str | None = Field(None, min_length=1)
+    """An expression over the source's columns: only rows for which it is true are in the target. A row that an update
+    brings in is inserted, one that it takes out is deleted."""
     include: tuple[str, ...] | None = None
     """Source columns that go to the target; absent: all."""
     exclude: tuple[str, ...] = ()
     """Source columns that do not."""
     rename: dict[str, str] = Field(default_factory=dict)
     """Source column to target column."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Target column to an expression over the source's columns: added, or in the place of the column of that name."""
+    flatten: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """JSON column to its keys and their types, `address: {city: text, zip: text}`: each becomes a column
+    `address_city`, and the JSON column is left out."""
+    nest: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """JSON column to source columns that go into it as one object, and are left out themselves."""
     key: Literal["none"] | tuple[str, ...] | None = None
     """Columns that are unique and not null at the source; absent: its primary key; `none`: rows are only appended,
     each once; an update or delete in the log stops the pipeline (the log has them where the table has a replica
     identity)."""
     delete: Literal["hard", "ignore"] | SoftDelete = "hard"
     """`hard`, `ignore`, or `soft: column`."""
+    history: Literal[True] | History | None = None
+    """Every version of a row is appended, with operation and commit time; `true`, or names of these two columns."""
+    skip_unchanged: Literal[True] | tuple[str, ...] | None = None
+    """Target columns: an update that leaves all of them as they were is left out. `true`: all columns."""
     truncate: OnTruncate | None = None
     """`apply`, `ignore` or `stop`. Absent: apply under `delete: hard`, else stop, as the rows are there to stay."""
+
+    types: dict[str, str] = Field(default_factory=dict)
+    """Source column to its type, as in a cast, for the examples when no source is asked; absent: told from their
+    values."""
+    examples: tuple[Example, ...] = ()
+    """Changes, and what has to come of them."""
 
     @field_validator("from_")
     @classmethod
@@ -70,13 +138,19 @@ class TableMapping(BaseModel):
     @model_validator(mode="after")
     def _agree(self) -> Self:
         """Refuse what contradicts itself."""
-        if self.to is not None:
+        if isinstance(self.to, str):
             names.Template.parse(self.to, names.Pattern.parse(self.from_))
         if self.include is not None and self.exclude:
             msg = "give `include` or `exclude`, not both"
             raise ValueError(msg)
         if self.soft_column and self.key == "none":
             msg = "`delete: soft` needs a key; with `key: none` rows are only appended"
+            raise ValueError(msg)
+        if self.history_columns and (self.delete != "hard" or self.key is not None or self.skip_unchanged):
+            msg = "`history` appends every version: it goes with no `key`, `delete` or `skip_unchanged`"
+            raise ValueError(msg)
+        if self.history_columns and self.truncate is OnTruncate.APPLY:
+            msg = "`truncate: apply` would remove the rows that `history` keeps; write ignore or stop"
             raise ValueError(msg)
         if self.soft_column and self.truncate is OnTruncate.APPLY:
             msg = "`truncate: apply` would remove the rows that `delete: soft` keeps; write ignore or stop"
@@ -91,7 +165,28 @@ class TableMapping(BaseModel):
     @property
     def on_truncate(self) -> OnTruncate:
         """What a TRUNCATE does, the default resolved."""
-        return self.truncate or (OnTruncate.APPLY if self.delete == "hard" else OnTruncate.STOP)
+        keeps = self.delete != "hard" or self.history is not None
+        return self.truncate or (OnTruncate.STOP if keeps else OnTruncate.APPLY)
+
+    @property
+    def history_columns(self) -> History | None:
+        """The columns that `history` adds."""
+        return History.model_validate({}) if self.history is True else self.history
+
+    @property
+    def expressions(self) -> dict[tuple[str, ...], str]:
+        """Every expression by the keys that lead to it."""
+        found: dict[tuple[str, ...], str] = {}
+        if self.where is not None:
+            found["where",] = self.where
+        if isinstance(self.to, Routed):
+            found["to", "by"] = self.to.by
+        return found | {("columns", name): text for name, text in self.columns.items()}
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing of it needs the row's values: names alone are different."""
+        return not (self.expressions or self.flatten or self.nest or self.history or self.skip_unchanged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +196,18 @@ class Rule:
     mapping: TableMapping
     where: str = ""
     """`file:line:column`, for messages; empty when it comes from the command line or from code."""
+    document: Document | None = field(default=None, compare=False, repr=False)
+    """The file."""
+    path: KeyPath = field(default=(), compare=False)
+    """The keys that lead to the entry in it."""
+    functions: Mapping[str, Function] = field(default_factory=dict, compare=False, repr=False)
+    """Python functions that its expressions may call."""
+
+    def place(self, keys: tuple[str, ...], text: str, offset: int) -> str:
+        """Return where a character of an expression stands, as `file:line:column: `; empty when in no file."""
+        if self.document is None:
+            return ""
+        return f"{self.document.inner_mark((*self.path, *keys), text, offset)}: "
 
     def __str__(self) -> str:
         """Return the place, else what the entry takes."""
@@ -114,6 +221,8 @@ class MappingFile(BaseModel):
 
     tables: tuple[Any, ...] = Field(min_length=1)
     """Entries; a bare name is short for `from: name`."""
+    functions: tuple[str, ...] = ()
+    """Python functions that expressions may call, each `module:name`; their parameters are typed by annotation."""
 
 
 def spelled_out(entry: Any) -> Any:

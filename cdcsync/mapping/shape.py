@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Final
 
 from cdcsync.change import Column, Table
 from cdcsync.document import nearest
+from cdcsync.mapping.model import Routed
 from cdcsync.types import Kind, Type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    from cdcsync.mapping.model import TableMapping
+    from cdcsync.mapping.expressions import Fault, Program, Scope
+    from cdcsync.mapping.model import Rule, TableMapping
 
 SOFT: Final = Type(Kind.TIMESTAMPTZ, precision=6)
+WORD: Final = Type(Kind.TEXT)
+Keys = tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -22,36 +26,151 @@ class Shape:
     """A source table's target; not to be used when there are problems."""
 
     source: Table
-    taken: list[int] = field(default_factory=list)
-    """Indexes of the source columns that go to the target, in order."""
+    taken: list[int | Program] = field(default_factory=list)
+    """For each target column that a row fills, in order: the source column's index, or an expression."""
     columns: list[Column] = field(default_factory=list)
     key: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    """Each may begin with the place where it stands, in front of a tab."""
+    where: Program | None = None
+    by: Program | None = None
+    skip_at: tuple[int, ...] = ()
 
     def target(self, schema: str, name: str) -> Table:
         """Return the target table; the source's own object where nothing differs."""
         table = Table(schema, name, tuple(self.columns), tuple(self.key))
         return self.source if table == self.source else table
 
+    @property
+    def passed(self) -> list[int]:
+        """The source columns' indexes, where no column is computed."""
+        return [at for at in self.taken if isinstance(at, int)]
 
-def shape(mapping: TableMapping, source: Table) -> Shape:
+    @property
+    def own(self) -> set[str]:
+        """Target columns that are source key columns."""
+        return {
+            self.columns[at].name
+            for at, index in enumerate(self.taken)
+            if isinstance(index, int) and index in self.source.key_at
+        }
+
+
+def shape(rule: Rule, source: Table, secrets: Mapping[str, bytes] | None = None) -> Shape:
     """Work out the target; every mistake is a line in `problems`."""
+    mapping = rule.mapping
     made = Shape(source)
     _check_names(made, mapping)
-    left_out = set(mapping.exclude)
+    left_out = {*mapping.exclude, *mapping.flatten, *(name for names in mapping.nest.values() for name in names)}
     for index, column in enumerate(source.columns):
         if column.name in left_out or (mapping.include is not None and column.name not in mapping.include):
             continue
         made.taken.append(index)
         name = mapping.rename.get(column.name, column.name)
         made.columns.append(column if name == column.name else replace(column, name=name))
-    if mapping.soft_column:
-        made.columns.append(Column(mapping.soft_column, SOFT))
-    if not made.columns:
-        made.problems.append("no column is left")
+    if not mapping.plain:
+        _compute(made, rule, secrets)
     _check_twice(made)
     _choose_key(made, mapping)
+    _skip(made, mapping)
+    _own_columns(made, mapping)
+    if not made.columns:
+        made.problems.append("no column is left")
     return made
+
+
+def _own_columns(made: Shape, mapping: TableMapping) -> None:
+    """Add the columns that the entry fills by itself."""
+    added: list[Column] = []
+    if mapping.soft_column:
+        added.append(Column(mapping.soft_column, SOFT))
+    history = mapping.history_columns
+    if history is not None:
+        kept = set(made.own)
+        made.columns = [column if column.name in kept else replace(column, nullable=True) for column in made.columns]
+        added += [Column(history.operation, WORD, nullable=False), Column(history.time, SOFT, nullable=False)]
+    for column in added:
+        if any(column.name == other.name for other in made.columns):
+            made.problems.append(f"two columns would be named {column.name}")
+        made.columns.append(column)
+
+
+def _compute(made: Shape, rule: Rule, secrets: Mapping[str, bytes] | None) -> None:
+    """Type every expression of the entry."""
+    from cdcsync.mapping.expressions import Scope  # noqa: PLC0415  sqlglot is not waited for without expressions
+
+    scope = Scope(made.source, secrets, rule.functions)
+    mapping = rule.mapping
+    for keys, name, text in _columns(mapping, made.source):
+        program = _typed(made, rule, keys, text, scope)
+        if program is None:
+            continue
+        column = Column(name, program.type, program.nullable)
+        at = next((index for index, other in enumerate(made.columns) if other.name == name), None)
+        if at is None:
+            made.columns.append(column)
+            made.taken.append(program)
+        else:
+            made.columns[at], made.taken[at] = column, program
+    if mapping.where is not None:
+        made.where = _typed(made, rule, ("where",), mapping.where, scope)
+        _wanted(made, rule, ("where",), made.where, Kind.BOOLEAN)
+        if made.where is not None and not made.where.plain and mapping.history is None:
+            text = (
+                "reads more than the row, so that it cannot tell which rows are in the target; that goes with `history`"
+            )
+            made.problems.append(f"{rule.place(('where',), mapping.where, 0)}\twhere: {text}")
+    if isinstance(mapping.to, Routed):
+        made.by = _typed(made, rule, ("to", "by"), mapping.to.by, scope)
+        _wanted(made, rule, ("to", "by"), made.by, Kind.TEXT, Kind.ENUM)
+        if made.by is not None and not made.by.plain:
+            made.problems.append("to.by: reads more than the row")
+
+
+def _columns(mapping: TableMapping, source: Table) -> Iterable[tuple[Keys, str, str]]:
+    """Yield every computed column: the keys that lead to it, its name, its expression."""
+    for column, fields in mapping.flatten.items():
+        for name, kind in fields.items():
+            arrow = "->" if kind.lower() in ("json", "jsonb") else "->>"
+            path = f"{_quoted(column)} {arrow} {_literal(name)}"
+            yield ("flatten", column, name), f"{column}_{name}", f"CAST({path} AS {kind})"
+    for name, inner in mapping.nest.items():
+        pairs = ", ".join(f"{_literal(each)}, {_quoted(each)}" for each in inner if each in source.at)
+        yield ("nest", name), name, f"json_object({pairs})"
+    for name, text in mapping.columns.items():
+        yield ("columns", name), name, text
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _typed(made: Shape, rule: Rule, keys: Keys, text: str, scope: Scope) -> Program | None:
+    from cdcsync.mapping.expressions import Fault, compiled, parsed  # noqa: PLC0415  as above
+    from cdcsync.mapping.expressions.program import Faults  # noqa: PLC0415
+
+    try:
+        return compiled(parsed(text), scope)
+    except Faults as several:
+        made.problems += [told(rule, keys, text, fault) for fault in several.faults]
+    except Fault as fault:
+        made.problems.append(told(rule, keys, text, fault))
+    return None
+
+
+def told(rule: Rule, keys: Keys, text: str, fault: Fault) -> str:
+    """Return a fault as a problem: its place, a tab, what it is of, and carets under it."""
+    return f"{rule.place(keys, text, fault.start)}\t{'.'.join(keys)}: {fault}\n{fault.caret(text)}"
+
+
+def _wanted(made: Shape, rule: Rule, keys: Keys, program: Program | None, *kinds: Kind) -> None:
+    if program is not None and program.type.kind not in kinds:
+        place = rule.place(keys, program.text, 0)
+        made.problems.append(f"{place}\t{'.'.join(keys)}: it is {program.type.kind}, and has to be {kinds[0]}")
 
 
 def _check_names(made: Shape, mapping: TableMapping) -> None:
@@ -60,6 +179,8 @@ def _check_names(made: Shape, mapping: TableMapping) -> None:
         "include": mapping.include or (),
         "exclude": mapping.exclude,
         "rename": mapping.rename,
+        "flatten": mapping.flatten,
+        "nest": [name for names in mapping.nest.values() for name in names],
     }
     for option, names in said.items():
         for name in names:
@@ -68,6 +189,9 @@ def _check_names(made: Shape, mapping: TableMapping) -> None:
     for name in mapping.rename:
         if name in mapping.exclude or (mapping.include is not None and name not in mapping.include):
             made.problems.append(f"rename: column {name} is left out")
+    for name in mapping.flatten:
+        if name in made.source.at and made.source.columns[made.source.at[name]].type.kind is not Kind.JSON:
+            made.problems.append(f"flatten: column {name} is no JSON")
 
 
 def _check_twice(made: Shape) -> None:
@@ -80,17 +204,24 @@ def _check_twice(made: Shape) -> None:
 
 def _choose_key(made: Shape, mapping: TableMapping) -> None:
     """Take the declared key, by source names or else by target names; the source's own by default."""
-    if mapping.key == "none":
+    if mapping.key == "none" or mapping.history is not None:
         return
     wanted = mapping.key if mapping.key is not None else made.source.key
     if not wanted:
         made.problems.append(
             "there is no primary key: name unique columns as `key: [...]`, or write `key: none` to only append rows"
         )
-    targets = {made.source.columns[index].name: made.columns[at].name for at, index in enumerate(made.taken)}
-    by_target = {column.name: column.name for column in made.columns if column.name != mapping.soft_column}
+    targets = {
+        made.source.columns[index].name: made.columns[at].name
+        for at, index in enumerate(made.taken)
+        if isinstance(index, int)
+    }
+    by_target = {column.name for column in made.columns}
+    computed = {made.columns[at].name for at, index in enumerate(made.taken) if not isinstance(index, int)}
     for name in wanted:
-        found = targets.get(name) or (None if name in made.source.at else by_target.get(name))
+        found = targets.get(name) or (
+            name if name in by_target and (name in computed or name not in made.source.at) else None
+        )
         if found is not None:
             made.key.append(found)
         elif name in made.source.at:
@@ -101,14 +232,32 @@ def _choose_key(made: Shape, mapping: TableMapping) -> None:
         made.problems.append("key: a column stands there twice")
 
 
+def _skip(made: Shape, mapping: TableMapping) -> None:
+    """Find the columns that count for `skip_unchanged`."""
+    if mapping.skip_unchanged is None:
+        return
+    by_name = {column.name: at for at, column in enumerate(made.columns)}
+    names = tuple(by_name) if mapping.skip_unchanged is True else mapping.skip_unchanged
+    for name in names:
+        if name not in by_name:
+            made.problems.append(f"skip_unchanged: there is no target column {name}{nearest(name, by_name)}")
+    made.skip_at = tuple(by_name[name] for name in names if name in by_name)
+
+
 def nullable_key(mapping: TableMapping, made: Shape) -> list[str]:
     """Return a problem for each declared key column that may be null by the catalogue."""
     by_name = {column.name: column for column in made.columns}
-    own = {made.columns[at].name for at, index in enumerate(made.taken) if index in made.source.key_at}
-    if mapping.key in (None, "none"):
+    if mapping.key == "none":
         return []
     return [
         f"key: column {name} may be null at the source; a key has to be unique and not null"
         for name in made.key
-        if by_name[name].nullable and name not in own
+        if by_name[name].nullable and name not in made.own and (mapping.key is not None or _computed(made, name))
     ]
+
+
+def _computed(made: Shape, name: str) -> bool:
+    return any(
+        column.name == name and not isinstance(index, int)
+        for column, index in zip(made.columns, made.taken, strict=False)
+    )

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from cdcsync.change import Change, CopyStart, SchemaChange, Table, Transaction
 from cdcsync.errors import ExitStatus, Fatal, Rejected
 from cdcsync.mapping import rows
-from cdcsync.mapping.model import Rule, TableMapping, spelled_out
+from cdcsync.mapping.failures import FAILURES
+from cdcsync.mapping.model import Routed, Rule, TableMapping, spelled_out
 from cdcsync.mapping.names import Pattern, Template
-from cdcsync.mapping.plan import Plan, Stopped, Unmappable, projection
+from cdcsync.mapping.plan import Moment, Plan, Several, Stopped, Unmappable, projection
 from cdcsync.mapping.schema import differences, stopped
 from cdcsync.mapping.shape import nullable_key, shape
 from cdcsync.ports import Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Mapping as ReadOnly
 
     from cdcsync.change import Batch, Item
+    from cdcsync.mapping.computed import Computed, Question
+    from cdcsync.mapping.expressions import Program
     from cdcsync.mapping.shape import Shape
+
+Chosen: TypeAlias = tuple[Rule, tuple[tuple[str, str], ...]]
+"""An entry that takes a table, and the schemas and names of its targets there."""
 
 PLANS_MAX: Final = 4096
 """Table objects remembered by identity; more come only where a source makes a new object per change."""
@@ -28,14 +35,27 @@ PLANS_MAX: Final = 4096
 class Mapping:
     """The declared entries, compiled per source table version as they appear. Pure; `Transform` and `Selection`."""
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
-        """Take the entries in order: the first that matches a table wins."""
+    def __init__(self, rules: Iterable[Rule], secrets: ReadOnly[str, bytes] | None = None) -> None:
+        """Take the entries in order: the first that matches a table wins, unless it says `match: all`.
+
+        `secrets` are by name; None: each is its own name, as for examples.
+        """
         self._rules = tuple(rules)
+        self._secrets = secrets
         self._patterns = [Pattern.parse(rule.mapping.from_) for rule in self._rules]
-        self._chosen: dict[tuple[str, str], tuple[Rule, str, str] | None] = {}
-        self._plans: dict[Table, Plan | None] = {}
-        self._by_object: dict[int, tuple[Table, Plan | None]] = {}
+        self._chosen: dict[tuple[str, str], tuple[Chosen, ...]] = {}
+        self._plans: dict[Table, Plan | Several | None] = {}
+        self._by_object: dict[int, tuple[Table, Plan | Several | None]] = {}
         """By id; the table beside it is kept alive, so that the id stays its own."""
+
+    def __reduce__(self) -> tuple[type[Mapping], tuple[Any, ...]]:
+        """Pickle as declared; plans are compiled again where they are needed."""
+        return type(self), (tuple(replace(rule, document=None) for rule in self._rules), self._secrets)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The entries."""
+        return self._rules
 
     @classmethod
     def of(cls, tables: Iterable[str | TableMapping]) -> Mapping:
@@ -48,9 +68,9 @@ class Mapping:
     def wants(self, schema: str, name: str) -> Wanted | None:
         """Return how a source table is wanted, None when it is not."""
         chosen = self._choose(schema, name)
-        if chosen is None:
+        if not chosen:
             return None
-        return Wanted.APPENDED if chosen[0].mapping.key == "none" else Wanted.KEYED
+        return Wanted.APPENDED if all(rule.mapping.key == "none" for rule, _ in chosen) else Wanted.KEYED
 
     def missing(self, tables: Iterable[Table]) -> list[str]:
         """Return a line for each entry that names one table which is not among these."""
@@ -66,25 +86,29 @@ class Mapping:
         problems: list[str] = []
         targets: dict[tuple[str, str], tuple[Table, Table]] = {}
         for table in tables:
-            chosen = self._choose(table.schema, table.name)
-            if chosen is None:
-                continue
-            rule, schema, name = chosen
-            made = shape(rule.mapping, table)
-            wrong = made.problems or nullable_key(rule.mapping, made)
-            problems += [f"{_place(rule)}table {table.qualified}: {problem}" for problem in wrong]
-            if wrong:
-                continue
-            target = made.target(schema, name)
-            other, source = targets.setdefault((schema, name), (target, table))
-            if not _alike(other, target):
-                problems.append(
-                    f"{_place(rule)}table {table.qualified}: its target {target.qualified} is already that of "
-                    f"{source.qualified}, with other columns or another key"
-                )
+            for rule, names in self._choose(table.schema, table.name):
+                made = shape(rule, table, self._secrets)
+                wrong = made.problems or nullable_key(rule.mapping, made)
+                problems += [_said(rule, table, problem) for problem in wrong]
+                for schema, name in () if wrong else names:
+                    target = made.target(schema, name)
+                    other, source = targets.setdefault((schema, name), (target, table))
+                    if not _alike(other, target):
+                        clash = (
+                            f"its target {target.qualified} is already that of {source.qualified}, with other columns "
+                            "or another key"
+                        )
+                        problems.append(_said(rule, table, clash))
         if problems:
-            raise Fatal("\n".join(problems), hint="mend these entries of the mapping", status=ExitStatus.CONFIG)
+            hint = "mend these entries of the mapping"
+            raise Fatal("\n".join(dict.fromkeys(problems)), hint=hint, status=ExitStatus.CONFIG)
         return [target for target, _ in targets.values()]
+
+    def plans(self, table: Table) -> tuple[Plan, ...]:
+        """Return how a table's changes are mapped, a plan for each entry that takes it. Raises Fatal."""
+        if table not in self._plans:
+            self._plans[table] = self._compiled(table, "")
+        return _each(self._plans[table])
 
     def apply(self, batch: Batch) -> Batch:
         """Return the mapped batch: all its transactions with the items that are left.
@@ -134,7 +158,9 @@ class Mapping:
         if plan is not None and plan.same:
             return given
         if plan is not None and plan.direct:
-            return _with(given, _direct(plan, given.items), given.ordinals)
+            made = _direct(plan, given.items)
+            if made is not None:
+                return _with(given, made, given.ordinals)
         out = _Output(given, at, reasons)
         self._run(out, 0, len(given.items))
         return out.transaction()
@@ -146,10 +172,12 @@ class Mapping:
             out.same = False
         elif plan.same:
             out.extend(out.given.items[start:end], start)
-        elif plan.direct:
-            out.same = False
-            out.extend(_direct(plan, out.given.items[start:end]), start)
         else:
+            made = _direct(plan, out.given.items[start:end]) if plan.direct else None
+            if made is not None:
+                out.same = False
+                out.extend(made, start)
+                return
             for index in range(start, end):
                 out.careful(plan, index)
 
@@ -161,87 +189,96 @@ class Mapping:
             if plan is not None:
                 out.careful(plan, index)
         elif isinstance(item, CopyStart):
-            plan = self._plan(item.table, given)
-            if plan is not None:
-                out.put(item._replace(table=plan.target), index)
+            for plan in _each(self._plan(item.table, given)):
+                for target in plan.targets:
+                    out.put(item._replace(table=target), index)
         elif isinstance(item, SchemaChange):
-            made = self._schema_change(item, given)
-            if made is not None:
+            for made in self._schema_change(item, given):
                 out.put(made, index)
         out.same = False
 
-    def _schema_change(self, item: SchemaChange, given: Transaction) -> SchemaChange | None:
-        """Return the change for the target, None when it does not concern it. Raises Fatal."""
+    def _schema_change(self, item: SchemaChange, given: Transaction) -> Iterator[SchemaChange]:
+        """Yield the changes for the targets, none when it does not concern them. Raises Fatal."""
         position = given.position.encode()
-        old = self._plan(item.old, given) if item.old is not None else None
+        old = _each(self._plan(item.old, given)) if item.old is not None else ()
         if item.new is None:
-            if item.old is not None and old is not None:
+            if item.old is not None and old:
                 raise stopped(item.old, ["it was dropped"], position)
-            return None
+            return
         chosen = self._choose(item.new.schema, item.new.name)
-        if item.old is not None and old is not None:
-            said = self._said(old, item.new, chosen)
-            if said:
-                raise stopped(item.old, said, position)
-        if chosen is None:
-            return None
-        new = self._plan(item.new, given)
-        if new is None or (old is not None and old.target == new.target):
-            return None
-        return SchemaChange(old.target if old else None, new.target, item.statement)
+        if item.old is not None:
+            for plan in old:
+                said = self._unlike(plan, item.new, chosen)
+                if said:
+                    raise stopped(item.old, said, position)
+        for number, plan in enumerate(_each(self._plan(item.new, given))):
+            was = old[number].targets if number < len(old) else ()
+            for at, target in enumerate(plan.targets):
+                before = was[at] if at < len(was) else None
+                if before != target:
+                    yield SchemaChange(before, target, item.statement)
 
-    def _said(self, old: Plan, new: Table, chosen: tuple[Rule, str, str] | None) -> list[str]:
+    def _unlike(self, old: Plan, new: Table, chosen: tuple[Chosen, ...]) -> list[str]:
         """Return what of a schema change the target cannot follow."""
-        if chosen is None:
+        names = next((names for rule, names in chosen if rule is old.rule), None)
+        if names is None:
             return [f"it is called {new.qualified} now, which no entry of the mapping takes"]
-        made = shape(chosen[0].mapping, new)
-        return made.problems or differences(old.target, made.target(chosen[1], chosen[2]))
+        made = shape(old.rule, new, self._secrets)
+        return [problem.replace("\t", " ") for problem in made.problems] or differences(
+            old.target, made.target(*names[0])
+        )
 
-    def _choose(self, schema: str, name: str) -> tuple[Rule, str, str] | None:
-        """Return the entry that takes a table, and the target's schema and name."""
+    def _choose(self, schema: str, name: str) -> tuple[Chosen, ...]:
+        """Return the entries that take a table, and the schemas and names of their targets."""
         if (schema, name) not in self._chosen:
-            self._chosen[schema, name] = self._find(schema, name)
+            self._chosen[schema, name] = tuple(self._find(schema, name))
         return self._chosen[schema, name]
 
-    def _find(self, schema: str, name: str) -> tuple[Rule, str, str] | None:
+    def _find(self, schema: str, name: str) -> Iterator[Chosen]:
         for rule, pattern in zip(self._rules, self._patterns, strict=True):
             captured = pattern.match(schema, name)
             if captured is None:
                 continue
-            if rule.mapping.to is None:
-                return rule, schema, name
-            template = Template.parse(rule.mapping.to, pattern)
-            return rule, *template.fill(captured | {"schema": schema, "table": name})
-        return None
+            to = rule.mapping.to
+            if isinstance(to, Routed):
+                yield rule, tuple(_qualified(place) for place in to.tables)
+            elif to is None:
+                yield rule, ((schema, name),)
+            else:
+                template = Template.parse(to, pattern)
+                yield rule, (template.fill(captured | {"schema": schema, "table": name}),)
+            if rule.mapping.match == "first":
+                return
 
-    def _plan(self, table: Table, given: Transaction) -> Plan | None:
+    def _plan(self, table: Table, given: Transaction) -> Plan | Several | None:
         """Return a table version's plan, None when it is not wanted. Raises Fatal when it has no form."""
         known = self._by_object.get(id(table))
         if known is not None:
             return known[1]
         if table not in self._plans:
-            self._plans[table] = self._compiled(table, given)
+            self._plans[table] = self._compiled(table, f" at {given.position.encode()}")
         if len(self._by_object) >= PLANS_MAX:
             self._by_object.clear()
         self._by_object[id(table)] = (table, self._plans[table])
         return self._plans[table]
 
-    def _compiled(self, table: Table, given: Transaction) -> Plan | None:
-        chosen = self._choose(table.schema, table.name)
-        if chosen is None:
+    def _compiled(self, table: Table, at: str) -> Plan | Several | None:
+        plans: list[Plan] = []
+        for rule, names in self._choose(table.schema, table.name):
+            made = shape(rule, table, self._secrets)
+            if made.problems:
+                msg = "\n".join(_said(rule, table, problem, at) for problem in made.problems)
+                raise Fatal(msg, hint="mend this entry of the mapping", status=ExitStatus.CONFIG)
+            plans.append(compiled(rule, made, [made.target(schema, name) for schema, name in names]))
+        if not plans:
             return None
-        rule, schema, name = chosen
-        made = shape(rule.mapping, table)
-        if made.problems:
-            msg = f"{_place(rule)}table {table.qualified} at {given.position.encode()}: {'; '.join(made.problems)}"
-            raise Fatal(msg, hint="mend this entry of the mapping", status=ExitStatus.CONFIG)
-        return compiled(rule, made, made.target(schema, name))
+        return plans[0] if len(plans) == 1 else Several(tuple(plans))
 
 
 class _Output:
     """One transaction's items as they are mapped."""
 
-    __slots__ = ("_at", "_items", "_ordinals", "_reasons", "given", "same")
+    __slots__ = ("_at", "_items", "_moment", "_ordinals", "_reasons", "given", "same")
 
     def __init__(self, given: Transaction, at: int, reasons: dict[tuple[int, int], Unmappable]) -> None:
         self.given = given
@@ -251,6 +288,7 @@ class _Output:
         self._reasons = reasons
         self._items: list[Item] = []
         self._ordinals: list[int] = []
+        self._moment: Moment | None = None
 
     def put(self, item: Item, index: int) -> None:
         """Take what came of the item at `index`."""
@@ -262,12 +300,13 @@ class _Output:
         self._items += items
         self._ordinals += self.given.ordinals[start : start + len(items)]
 
-    def careful(self, plan: Plan, index: int) -> None:
+    def careful(self, plan: Plan | Several, index: int) -> None:
         """Map one change by all that its entry says."""
         self.same = False
         change = cast("Change", self.given.items[index])
+        moment = self._moment = self._moment or Moment(self.given)
         try:
-            made = plan.map(change, self.given.commit_time_us)
+            made = plan.map(change, moment)
         except Unmappable as error:
             self._reasons[self._at, index] = error
         except Stopped as error:
@@ -275,20 +314,26 @@ class _Output:
             hint = "set `truncate: ignore` (or apply, under `delete: hard`) in the mapping to go on past it"
             raise Fatal(msg, hint=hint) from error
         else:
-            if made is not None:
-                self.put(made, index)
+            for item in made:
+                self.put(item, index)
 
     def transaction(self) -> Transaction:
         """Return the mapped transaction; the given one when nothing is different."""
         return self.given if self.same else _with(self.given, self._items, self._ordinals)
 
 
-def _direct(plan: Plan, items: Sequence[Item]) -> list[Item]:
-    """Map row changes in which nothing has to be looked at."""
+def _direct(plan: Plan | Several, items: Sequence[Item]) -> list[Item] | None:
+    """Map row changes in which nothing has to be looked at; None when an expression fails on one after all."""
+    assert isinstance(plan, Plan)  # noqa: S101  several are never direct
     changes = cast("Sequence[Change]", items)
     if plan.project is None:
         return rows.swapped(changes, plan.target)
-    return rows.projected(changes, plan.target, plan.project)
+    if plan.computed is None:
+        return rows.projected(changes, plan.target, plan.project)
+    try:
+        return rows.projected(changes, plan.target, plan.project)
+    except FAILURES:
+        return None
 
 
 def _with(given: Transaction, items: Sequence[Item], ordinals: Sequence[int]) -> Transaction:
@@ -305,29 +350,74 @@ def _with(given: Transaction, items: Sequence[Item], ordinals: Sequence[int]) ->
     )
 
 
-def compiled(rule: Rule, made: Shape, target: Table) -> Plan:
+def compiled(rule: Rule, made: Shape, targets: Sequence[Table]) -> Plan:
     """Return the plan of a source table version whose shape has no problems."""
     mapping = rule.mapping
-    own = {target.columns[at].name for at, index in enumerate(made.taken) if index in made.source.key_at}
-    proved = () if set(target.key) <= own else target.key_at
+    target = targets[0]
+    proved = () if set(target.key) <= made.own else target.key_at
     delete = mapping.delete if isinstance(mapping.delete, str) else "soft"
-    direct = delete == "hard" and not proved
-    project = projection(made.taken, len(made.source.columns))
+    computed = None if mapping.plain else _computed(made)
+    project = projection(made.passed, len(made.source.columns)) if computed is None else computed.make
+    careful = made.where or made.by or mapping.history or made.skip_at or (computed is not None and not computed.plain)
+    direct = delete == "hard" and not proved and not careful
     return Plan(
         rule=rule,
         source=made.source,
         target=target,
+        targets=tuple(targets),
         project=project,
         key_at=proved,
         delete=delete,
         truncate=mapping.on_truncate,
         direct=direct,
         same=direct and project is None and target is made.source,
+        computed=computed,
+        where=_question(made, made.where, "where"),
+        by=_question(made, made.by, "to.by"),
+        places=_places(mapping.to, targets),
+        history=mapping.history is not None,
+        skip_at=made.skip_at,
     )
 
 
-def _place(rule: Rule) -> str:
-    return f"{rule.where}: " if rule.where else ""
+def _computed(made: Shape) -> Computed:
+    from cdcsync.mapping.computed import Computed  # noqa: PLC0415  sqlglot is not waited for without expressions
+
+    names = [column.name for column in made.columns]
+    return Computed(made.taken, names, made.source.qualified)
+
+
+def _question(made: Shape, program: Program | None, name: str) -> Question | None:
+    if program is None:
+        return None
+    from cdcsync.mapping.computed import Question  # noqa: PLC0415  as above
+
+    return Question(program, name, made.source.qualified)
+
+
+def _places(to: object, targets: Sequence[Table]) -> dict[str, Table] | None:
+    """Return the targets by the names that an expression may give: as they are listed."""
+    return dict(zip(to.tables, targets, strict=True)) if isinstance(to, Routed) else None
+
+
+def _qualified(text: str) -> tuple[str, str]:
+    schema, dot, name = text.partition(".")
+    return (schema, name) if dot else ("", text)
+
+
+def _each(plan: Plan | Several | None) -> tuple[Plan, ...]:
+    if plan is None:
+        return ()
+    return plan.plans if isinstance(plan, Several) else (plan,)
+
+
+def _said(rule: Rule, table: Table, problem: str, at: str = "") -> str:
+    """Return a problem with its place, the entry's where it has none of its own, and its table."""
+    place, tab, text = problem.partition("\t")
+    if not tab:
+        place, text = "", problem
+    place = place or (f"{rule.where}: " if rule.where else "")
+    return f"{place}table {table.qualified}{at}: {text}"
 
 
 def _alike(table: Table, other: Table) -> bool:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cdcsync.change import Row
     from cdcsync.connectors import Ranges, Scanner
-    from cdcsync.ports import Transform
+    from cdcsync.mapping import Mapping
     from cdcsync.verify.pair import Pair
 
 CHUNK_ROWS: Final = 1000
@@ -43,7 +43,7 @@ class Ends:
 
     source: Scanner
     sink: Scanner
-    transform: Transform
+    transform: Mapping
     stored: Callable[[], str | None] | None = None
     """The stored position; None: the sink keeps it, and its scanner's `end` is it."""
     patience_s: float = 60.0

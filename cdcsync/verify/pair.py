@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cdcsync.change import Batch, Change, Operation, Table, Transaction
+from cdcsync.errors import ExitStatus, Fatal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from cdcsync.change import Row
-    from cdcsync.ports import Transform
+    from cdcsync.mapping import Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +44,22 @@ class _Nowhere:
         return True
 
 
-def paired(transform: Transform, table: Table) -> Pair | None:
-    """Find out what the mapping does with a table by marked values; None when it does not take it."""
-    marks = tuple(object() for _ in table.columns)
-    mapped = _map(transform, [Change(table, Operation.READ, None, marks)])
-    if not mapped or mapped[0].after is None:
+def paired(mapping: Mapping, table: Table) -> Pair | None:
+    """Find out what the mapping does with a table; None when it does not take it.
+
+    Raises Fatal where rows cannot be compared one by one.
+    """
+    plans = mapping.plans(table)
+    if not plans:
         return None
-    target, after = mapped[0].table, mapped[0].after
-    came_from = {id(mark): column.name for mark, column in zip(marks, table.columns, strict=True)}
-    names = [came_from.get(id(value)) for value in after]
-    key = tuple(name for index in target.key_at if (name := names[index]) is not None)
-    soft_at, keeps = None, False
-    if target.key:
-        deleted = _map(transform, [Change(table, Operation.DELETE, marks, None)])
-        keeps = not deleted
-        if deleted and deleted[0].after is not None:
-            soft_at = next(index for index, name in enumerate(names) if name is None)
-    return Pair(replace(table, key=key), table, target, _in_order_of(table, names, key), soft_at, keeps)
+    plan, names = plans[0], plans[0].lineage
+    key = tuple(name for index in plan.target.key_at if (name := names[index]) is not None)
+    if len(plans) > 1 or plan.by is not None or plan.history or len(key) < len(plan.target.key):
+        msg = f"table {table.qualified} has several targets, a history, or a computed key, and cannot be compared"
+        raise Fatal(msg, hint="name another table", status=ExitStatus.CONFIG)
+    soft_at = len(names) - 1 if plan.delete == "soft" else None
+    keeps = bool(plan.target.key) and plan.delete == "ignore"
+    return Pair(replace(table, key=key), table, plan.target, _in_order_of(table, names, key), soft_at, keeps)
 
 
 def _in_order_of(table: Table, names: Sequence[str | None], key: tuple[str, ...]) -> Table | None:
@@ -67,13 +67,13 @@ def _in_order_of(table: Table, names: Sequence[str | None], key: tuple[str, ...]
     return replace(table, columns=tuple(taken), key=key) if len(taken) == len(names) else None
 
 
-def mapped_rows(transform: Transform, pair: Pair, rows: Iterable[Row]) -> list[Row]:
+def mapped_rows(transform: Mapping, pair: Pair, rows: Iterable[Row]) -> list[Row]:
     """Return the target's rows of these source rows."""
     changes = [Change(pair.given, Operation.READ, None, row) for row in rows]
     return [change.after for change in _map(transform, changes) if change.after is not None]
 
 
-def _map(transform: Transform, changes: Sequence[Change]) -> list[Change]:
+def _map(transform: Mapping, changes: Sequence[Change]) -> list[Change]:
     nowhere = _Nowhere()
     transaction = Transaction("verify", 0, nowhere, 0, changes, range(len(changes)))
     mapped = transform.apply(Batch((transaction,), nowhere, len(changes), 0))

@@ -10,9 +10,9 @@ from fix_expressions import ORDERS, ROW, evaluated, program, written
 
 from cdcsync.change import UNCHANGED
 from cdcsync.mapping.expressions import Failure, Fault, Scope, parsed
-from cdcsync.mapping.expressions.faults import FAILURES
 from cdcsync.mapping.expressions.program import value_function, why
 from cdcsync.mapping.expressions.registry import Function, library
+from cdcsync.mapping.failures import FAILURES
 
 EVERY = [function for overloads in library().values() for function in overloads]
 

@@ -194,7 +194,9 @@ def test_what_does_not_fit_the_table_is_refused_by_name(entry: dict[str, Any], w
         ({"to": "{tabel}"}, "did you mean table"),
         ({"from": "a.b.c"}, "stands in"),
         ({"from": "/(/"}, "not a regular expression"),
-        ({"where": "id > 1"}, "Extra inputs"),
+        ({"wher": "id > 1"}, "Extra inputs"),
+        ({"history": True, "key": ["id"]}, "it goes with no `key`"),
+        ({"history": True, "truncate": "apply"}, "would remove the rows"),
     ],
 )
 def test_an_entry_that_contradicts_itself_is_refused(entry: dict[str, Any], want: str) -> None:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cdcsync.mapping.expressions import kinds, times
 from cdcsync.mapping.expressions.documents import SECTION as DOCUMENTS
-from cdcsync.mapping.expressions.faults import Failure, Fault
 from cdcsync.mapping.expressions.forms import coerced, constant, outer
 from cdcsync.mapping.expressions.json_text import Raw
 from cdcsync.mapping.expressions.registry import ANY, SAME, Function, Parameter, overloads
 from cdcsync.mapping.expressions.tree import Call, Node, Op
+from cdcsync.mapping.failures import Failure, Fault
 from cdcsync.types import Kind, Type
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from cdcsync.mapping.expressions import json_text, moments
-from cdcsync.mapping.expressions.faults import Failure
+from cdcsync.mapping.failures import Failure
 from cdcsync.types import Kind
 
 if TYPE_CHECKING:

@@ -10,15 +10,15 @@ from sqlglot import exp
 from cdcsync.document import nearest
 from cdcsync.mapping.expressions import calls, kinds, operators
 from cdcsync.mapping.expressions.casts import cast, decimal_of_text, float_of_text
-from cdcsync.mapping.expressions.faults import Failure, Fault
 from cdcsync.mapping.expressions.forms import coerced, constant
 from cdcsync.mapping.expressions.registry import library
 from cdcsync.mapping.expressions.syntax import span, word_span
 from cdcsync.mapping.expressions.tree import METADATA, Call, Node, Op
+from cdcsync.mapping.failures import Failure, Fault
 from cdcsync.types import Kind, Type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from cdcsync.mapping.expressions.syntax import Syntax
     from cdcsync.mapping.expressions.tree import Scope
@@ -34,10 +34,10 @@ def check(syntax: Syntax, scope: Scope) -> Node:
     return _Checker(syntax, scope).node(syntax.root)
 
 
-def unknown(syntax: Syntax, scope: Scope | None) -> list[Fault]:
+def unknown(syntax: Syntax, scope: Scope | None, functions: Collection[str] = ()) -> list[Fault]:
     """Return a fault for every name that means nothing: functions, and columns where the table is known."""
     faults: list[Fault] = []
-    known = {*library(), *NAMES, *(scope.functions if scope else ())}
+    known = {*library(), *calls.ALIASES, *NAMES, *(scope.functions if scope else functions)}
     for found in syntax.root.find_all(exp.Anonymous):
         name = str(found.this).lower()
         if name not in known:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from cdcsync.mapping.expressions import json_text
-from cdcsync.mapping.expressions.faults import Failure
 from cdcsync.mapping.expressions.registry import define
+from cdcsync.mapping.failures import Failure
 
 SECTION: Final = "JSON"
 JSON_MAX: Final = 16 << 20

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from cdcsync.mapping.expressions import kinds
 from cdcsync.mapping.expressions.casts import cast, plain
-from cdcsync.mapping.expressions.faults import Failure, Fault
 from cdcsync.mapping.expressions.moments import interval_of_iso, iso_interval
 from cdcsync.mapping.expressions.tree import Call, Node, Op
+from cdcsync.mapping.failures import Failure, Fault
 from cdcsync.types import Kind
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from cdcsync.mapping.expressions.faults import Failure
+from cdcsync.mapping.failures import Failure
 
 DEPTH_MAX: Final = 200
 """Levels of a document that an expression looks into."""

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from cdcsync.mapping.expressions.faults import Failure
+from cdcsync.mapping.failures import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable

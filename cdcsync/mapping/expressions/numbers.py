@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cdcsync.mapping.expressions import moments
 from cdcsync.mapping.expressions.casts import EXACT
-from cdcsync.mapping.expressions.faults import Failure
 from cdcsync.mapping.expressions.registry import define
+from cdcsync.mapping.failures import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,9 +11,9 @@ from sqlglot import exp
 
 from cdcsync.mapping.expressions import arrays, json_text, kinds, moments, numbers, texts
 from cdcsync.mapping.expressions.casts import EXACT
-from cdcsync.mapping.expressions.faults import Failure, Fault
 from cdcsync.mapping.expressions.forms import coerced, inward, outer
 from cdcsync.mapping.expressions.tree import Call, Node, Op
+from cdcsync.mapping.failures import Failure, Fault
 from cdcsync.types import Kind, Type
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ import hashlib
 import hmac
 from typing import TYPE_CHECKING, Final
 
-from cdcsync.mapping.expressions.faults import Failure
 from cdcsync.mapping.expressions.numbers import _quantized
 from cdcsync.mapping.expressions.registry import define
 from cdcsync.mapping.expressions.texts import left
+from cdcsync.mapping.failures import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable

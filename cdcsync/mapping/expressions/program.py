@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 from cdcsync.change import UNCHANGED
 from cdcsync.mapping.expressions import kinds
 from cdcsync.mapping.expressions.checker import check, unknown
-from cdcsync.mapping.expressions.faults import FAILURES, Failure, Fault, reason
 from cdcsync.mapping.expressions.forms import inward, outward
 from cdcsync.mapping.expressions.tree import Call, Node, Op
+from cdcsync.mapping.failures import FAILURES, Failure, Fault, reason
 from cdcsync.types import Kind
 
 if TYPE_CHECKING:
@@ -308,7 +308,7 @@ class _Emitter:
     def function(self, result: str, where: str) -> Callable[..., Any]:
         """Return the function that these lines make."""
         loads = [f" {name} = {source}" for name, source in self.loads.items()]
-        source = "\n".join(["def made(r, b, m):", *loads, *self.lines, f" return {result}"])
+        source = "\n".join(["def made(r, b=None, m=None):", *loads, *self.lines, f" return {result}"])
         exec(compile(source, f"<mapping {where}>", "exec"), self.names)  # noqa: S102  every word of it was made above
         made: Callable[..., Any] = self.names["made"]
         return made
@@ -334,8 +334,8 @@ def value_function(program: Program, where: str) -> Callable[[Row, Row | None, A
     return emitter.function("o", where)
 
 
-def row_function(outputs: Sequence[int | Program | str], where: str) -> Callable[[Row, Row | None, Any], Row]:
-    """Return a function that makes a whole row: values by their index, expressions, and metadata by their name."""
+def row_function(outputs: Sequence[int | Program | None], where: str) -> Callable[[Row, Row | None, Any], Row]:
+    """Return a function that makes a whole row: values by their index, expressions, and None for UNCHANGED."""
     emitter = _Emitter()
     words: list[str] = []
     for at, output in enumerate(outputs):
@@ -343,7 +343,7 @@ def row_function(outputs: Sequence[int | Program | str], where: str) -> Callable
             words.append(f"o{at}")
             emitter.output(f"o{at}", output)
         else:
-            words.append(emitter.raw("r", output) if isinstance(output, int) else emitter.raw("m", output))
+            words.append("U" if output is None else emitter.raw("r", output))
     return emitter.function(f"({', '.join(words)},)", where)
 
 

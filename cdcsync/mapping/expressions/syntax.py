@@ -12,7 +12,7 @@ from sqlglot.errors import SqlglotError
 from sqlglot.parsers.postgres import PostgresParser
 from sqlglot.tokenizer_core import TokenType
 
-from cdcsync.mapping.expressions.faults import Fault
+from cdcsync.mapping.failures import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

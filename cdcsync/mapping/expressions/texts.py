@@ -6,8 +6,8 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from cdcsync.mapping.expressions.faults import Failure
 from cdcsync.mapping.expressions.registry import define
+from cdcsync.mapping.failures import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,9 +7,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from cdcsync.mapping.expressions import moments
-from cdcsync.mapping.expressions.faults import Failure
 from cdcsync.mapping.expressions.moments import Span
 from cdcsync.mapping.expressions.registry import define
+from cdcsync.mapping.failures import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from cdcsync.change import Row
 
 
 class Fault(Exception):  # noqa: N818  named for what it is: a place in a text and what is wrong there
@@ -25,6 +28,15 @@ class Fault(Exception):  # noqa: N818  named for what it is: a place in a text a
 
 class Failure(ValueError):  # noqa: N818  named for what happened to one row
     """An expression has no value on this row; the message says why, never a value."""
+
+
+class Failed(Exception):  # noqa: N818  named for what happened to one row
+    """An expression of an entry has no value on this row; the message names it, without values."""
+
+    def __init__(self, message: str, row: Row) -> None:
+        super().__init__(message)
+        self.row = row
+        """The target's row, UNCHANGED where an expression failed."""
 
 
 FAILURES: Final = (ArithmeticError, ValueError, LookupError, TypeError)
