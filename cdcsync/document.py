@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 KeyPath: TypeAlias = tuple[str | int, ...]
 """Keys and indexes from the root of a document."""
 
+FOLD: Final = "\a"
+"""What the round trip loader puts into a folded text where a line ended."""
 BOOLEANS: Final = {"true": True, "false": False}
 
 
@@ -183,6 +185,8 @@ class _Builder:
         """Return the value by the tag that the YAML 1.2 resolver gave; a date stays the text it is."""
         tag = str(node.tag).removeprefix("tag:yaml.org,2002:")
         text = node.value
+        if node.style == ">":
+            text = text.replace(FOLD, "")
         if tag in ("str", "timestamp"):
             return text
         if tag == "null":
