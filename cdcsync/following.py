@@ -72,7 +72,10 @@ class Origin:
         if connector is None or connector.from_url is None or connector.source is None:
             hint = "write one such as postgres://me@db/shop"
             raise Fatal("not the URL of a source", hint=hint, status=ExitStatus.CONFIG)
-        section = connector.source.config.model_validate(connector.from_url(url))
+        given = connector.from_url(url)
+        if "start" in connector.source.config.model_fields:
+            given.setdefault("start", "now")
+        section = connector.source.config.model_validate(given)
         context = SourceContext("stream", Mapping.of(tables or ALL_TABLES), folders.state("stream", os.environ, None))
         return cls(connector.name, connector.source, section, context)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pytest
+    from fix_mysql import MysqlDatabase
     from fix_postgres import Database
 
     from cdcsync.change import Batch
@@ -118,3 +119,20 @@ def test_a_stream_that_is_closed_leaves_nothing_behind(database: Database) -> No
     assert [transaction.items[0].after for transaction in got[0].transactions] == [(1, "changed")]  # type: ignore[union-attr]
     within(lambda: not slots(database))
     assert database.query("SELECT pubname FROM pg_publication") == []
+
+
+def test_what_is_committed_in_mysql_or_mariadb_is_yielded_from_now_on(each_mysql_database: MysqlDatabase) -> None:
+    database = each_mysql_database
+    database.execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+    batches = cdcsync.stream(database.server.url(), tables=[f"{database.name}.t"])
+    seen: list[Batch] = []
+    reader = threading.Thread(target=lambda: seen.append(next(batches)))
+    reader.start()
+    readers = "SHOW SLAVE HOSTS"
+    within(lambda: any("stream" in str(row[1]) for row in database.server.query(readers)))
+
+    database.execute("INSERT INTO t VALUES (2)")
+    reader.join(WAIT_S)
+    batches.close()
+
+    assert [item.after for item in seen[0].transactions[0].items] == [(2,)]  # type: ignore[union-attr]
