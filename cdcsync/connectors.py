@@ -117,6 +117,8 @@ class Log:
     """The encoded position before the first transaction committed at a time (microseconds since 1970 UTC) or later;
     raises Fatal when the log may be gone from there on, or nothing was committed since. Absent: the log has no index by
     time, and is read from its first position."""
+    placed: Callable[[Any, SourceContext, Position], str] | None = None
+    """The same place, encoded as the log's own reading names it, so that positions can be compared; absent: it is."""
     go_back: Callable[[Any, SourceContext, Position], list[str]] | None = None
     """Let the pipeline itself be opened at a position within the reach; return what was done, a line each. Absent:
     nothing has to be done. Whenever it is cut short, it can be done again."""

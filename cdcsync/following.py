@@ -142,7 +142,7 @@ class Origin:
         if word is None or is_moment(word):
             last = in_epoch(self.spec.decode(self.reach().last), start.epoch)
             return Bounds(start, last, time_of(word) if word else None)
-        end = in_epoch(self.locate(word).position, start.epoch)
+        end = in_epoch(self.place(word).position, start.epoch)
         if start.covers(end):
             msg = f"`--to` {word} is not after `--from`: nothing lies between"
             hint = "`--to` names the first place that is not wanted any more"
@@ -160,6 +160,13 @@ class Origin:
     def exact(self) -> Origin:
         """Return the same source, read as exactly as its SQL writes it."""
         return replace(self, section=self.dialect.exactly(self.section))
+
+    def place(self, word: str) -> Located:
+        """Find the place as `locate` does, so named that it can be compared with others of this log."""
+        found = self.locate(word)
+        if self.log.placed is None:
+            return found
+        return replace(found, position=self.spec.decode(self.log.placed(self.section, self.context, found.position)))
 
     def _at_time(self, word: str) -> Located:
         """Find the first transaction that was committed at that time or later, where need be by reading the log."""

@@ -7,7 +7,7 @@ import threading
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from cdcsync.assembly import Assembly
 from cdcsync.change import Change, in_epoch
@@ -16,6 +16,7 @@ from cdcsync.following import Origin
 from cdcsync.lines import commit_time
 from cdcsync.mapping.transform import Mapping
 from cdcsync.ports import Guarantee
+from cdcsync.positions import LockFile
 from cdcsync.stretch import Bounds
 
 if TYPE_CHECKING:
@@ -155,8 +156,8 @@ def plan_rewind(assembly: Assembly, word: str) -> Plan:
     if stored is None:
         msg = f"no position of pipeline {assembly.config.name} is stored: there is nothing to go back from"
         raise Fatal(msg, hint=f"`cdcsync run {assembly.config.name}` begins", status=ExitStatus.CONFIG)
-    here = origin.locate(stored.position).position
-    located = origin.locate(word)
+    here = origin.place(stored.position).position
+    located = origin.place(word)
     start = in_epoch(located.position, here.epoch)
     if start.covers(here):
         msg = f"{word} is not before the stored position {stored.position}: nothing would be read again"
@@ -227,6 +228,7 @@ class Copying:
             pipeline.run()
         if over.is_set():
             self.target.clear()
+            LockFile.at(self.target.config.state, self.target.config.name, "").path.unlink(missing_ok=True)
         return Outcome(over.is_set(), pipeline.progress.transactions, pipeline.progress.changes)
 
 
@@ -235,7 +237,7 @@ def plan_copying(assembly: Assembly, words: tuple[str, str | None], sink: Sectio
     origin = origin_of(assembly, tables)
     stored = assembly.stored()
     epoch = stored.epoch if stored else 0
-    located = origin.locate(words[0])
+    located = origin.place(words[0])
     bounds = origin.bounds(in_epoch(located.position, epoch), words[1])
     target = Assembly(_other(assembly.config, sink, bounds.start, words[1], tables))
     _refuse_own(assembly, target)
@@ -264,10 +266,16 @@ def _end_words(bounds: Bounds, word: str | None) -> str:
 def _other(
     config: PipelineConfig, sink: Section, start: Position, to: str | None, tables: Sequence[str]
 ) -> PipelineConfig:
-    """Return the pipeline with another sink; the same replay has the same name, so that it goes on where it was cut."""
+    """Return the pipeline with another sink; the same replay has the same name, so that it goes on where it was cut.
+
+    It puts no dead letters aside: nobody would look for them under that name.
+    """
     what = "\0".join([in_epoch(start, 0).encode(), to or "", *sorted(tables)])
+    stops: Literal["stop", "skip"] = "skip" if config.on_rejected == "skip" else "stop"
     digest = hashlib.sha256(what.encode()).hexdigest()[:8]
-    return replace(config, name=f"{config.name}.replay-{digest}", sink=sink, positions=None, heartbeat_s=0.0)
+    return replace(
+        config, name=f"{config.name}.replay-{digest}", sink=sink, positions=None, heartbeat_s=0.0, on_rejected=stops
+    )
 
 
 def _refuse_own(assembly: Assembly, target: Assembly) -> None:

@@ -79,7 +79,7 @@ def _batches(origin: Origin, start: str | None, end: str | None, *, ends: bool) 
     """Return what is to be shown; `ends`: up to the end of the log now where no end is given."""
     if start is None:
         return origin.live()
-    return origin.between(origin.bounds(origin.locate(start).position, end, ends=ends))
+    return origin.between(origin.bounds(origin.place(start).position, end, ends=ends))
 
 
 def _written(origin: Origin, form: str, batches: Iterable[Batch], limit: int | None) -> None:

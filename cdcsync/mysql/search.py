@@ -98,6 +98,24 @@ class Search:
             gtids = group.after
         return gtids
 
+    def after(self, gtids: Gtids) -> Found:
+        """Return the place of the first transaction that is not among these; the log's end when all are."""
+        end = logs.end(self._connection)
+        file = self._last_within(gtids)
+        for group in self._groups(file, lambda framing: _is_past(framing, end.file, end.offset)):
+            if not _is_member(group.member, gtids):
+                return Found(group.file, group.offset, group.before, group.time_us)
+        return Found(end.file, end.offset, end.gtids)
+
+    def _last_within(self, gtids: Gtids) -> str:
+        """Return the last file before which there is nothing but these; the first where there is no such file."""
+        present = logs.files(self._connection)
+        for log in reversed(present):
+            lies_before = logs.before(self._connection, log.file)
+            if lies_before is not None and _covers(gtids, lies_before):
+                return log.file
+        return present[0].file
+
     def begun(self, file: str) -> int:
         """Return when a file was begun, in seconds, as its first event says."""
         stream, framing = self._dump(file)
@@ -172,6 +190,22 @@ class Search:
             connection.abort()
             raise
         return stream, Framing(file, FIRST_OFFSET)
+
+
+def _covers(gtids: Gtids, others: Gtids) -> bool:
+    """Return whether all of the others are among these; of two forms none is."""
+    if isinstance(gtids, GtidSet):
+        return isinstance(others, GtidSet) and gtids.covers(others)
+    return isinstance(others, GtidList) and gtids.covers(others)
+
+
+def _is_member(member: Member, gtids: Gtids) -> bool:
+    """Return whether a transaction is among these."""
+    if member is None:
+        return False
+    if isinstance(gtids, GtidSet):
+        return len(member) == 2 and member in gtids  # noqa: PLR2004  UUID and number
+    return len(member) == 3 and (member[0], member[2]) in gtids  # noqa: PLR2004  domain, server and number
 
 
 def shown_time(time_us: int) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -336,6 +339,34 @@ def test_replays_that_cannot_be_are_refused_by_name(kept: Kept) -> None:
     asked = kept.command("replay", kept.path, "--from", start, "--rewind")
     assert (asked.returncode, "--yes" in asked.stderr) == (2, True)
     assert kept.command("positions", "show", kept.path).stdout.strip() == position
+
+
+def test_a_person_is_asked_and_a_no_changes_nothing(kept: Kept) -> None:
+    kept.sink = "sqlite:out.db"
+    kept.source.execute(SHOP)
+    kept.run()
+    start, _ = traffic(kept)
+    kept.run()
+    before = slots(kept), kept.command("positions", "show", kept.path).stdout
+    ours, theirs = os.openpty()
+
+    with subprocess.Popen(
+        [sys.executable, "-m", "cdcsync", "replay", kept.path, "--from", start, "--rewind"],
+        cwd=kept.command.folder,
+        env=kept.command.environ,
+        stdin=theirs,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        os.write(ours, b"n\n")
+        _, errors = process.communicate(timeout=60)
+    os.close(ours)
+    os.close(theirs)
+
+    assert process.returncode == 1
+    assert "public.t      1 delete, 2 insert, 3 update" in errors
+    assert "New fence, same epoch" in errors
+    assert (slots(kept), kept.command("positions", "show", kept.path).stdout) == before
 
 
 def test_a_running_pipeline_does_not_go_back_and_its_process_is_named(kept: Kept) -> None:
