@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cdcsync.connectors import Connector, SinkSpec, SourceSpec, StoreSpec
+from cdcsync.connectors import SQL_AGAIN, Connector, Log, SinkSpec, SourceSpec, StoreSpec
 from cdcsync.mysql import catalogue
 from cdcsync.mysql.check import check
 from cdcsync.mysql.config import MysqlSink, MysqlSource, MysqlStore, from_url
 from cdcsync.mysql.connection import connect
+from cdcsync.mysql.dialect import DIALECT
+from cdcsync.mysql.log import at_time, placed, reach
 from cdcsync.mysql.position import MysqlPosition
 from cdcsync.mysql.scan import sink_scanner, source_scanner
 from cdcsync.mysql.sink import MysqlSink as Target
@@ -76,6 +78,8 @@ CONNECTOR = Connector(
         scanner=source_scanner,
         look=_look_at,
         stored=stored,
+        log=Log(_tail, reach, at_time, placed),
+        dialect=DIALECT,
     ),
     sink=SinkSpec(
         config=MysqlSink,
@@ -84,6 +88,7 @@ CONNECTOR = Connector(
         identity=identity,
         check=sink_check,
         scanner=sink_scanner,
+        again=SQL_AGAIN,
     ),
     store=StoreSpec(config=MysqlStore, make=_store, clear=clear, put=put, look=look),
 )

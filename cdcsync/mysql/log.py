@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -20,11 +19,6 @@ if TYPE_CHECKING:
     from cdcsync.ports import SourceContext
 
 _ORIGIN: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def purpose() -> str:
-    """Return what this process reads the log for, so that its server id is no other's: several may read at once."""
-    return f"replay {os.getpid()}"
 
 
 def reach(config: MysqlSource, context: SourceContext) -> Reach:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -177,10 +178,11 @@ class Search:
         config, context = self._config, self._context
         connection = connect_to(self._connection.address, config, purpose=f"cdcsync {context.pipeline} {PURPOSE}")
         try:
-            number = readers.choose(connection, config, context, PURPOSE)
+            purpose = f"{PURPOSE} {os.getpid()}"
+            number = readers.choose(connection, config, context, purpose)
             reader = Reader(
                 number,
-                readers.name_of(context, PURPOSE),
+                readers.name_of(context, purpose),
                 config.heartbeat.total_seconds(),
                 config.silence_max.total_seconds(),
             )

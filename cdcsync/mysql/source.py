@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -56,8 +57,8 @@ class _Session:
 class MysqlBinlog:
     """The source. See `ports.Source`; one thread calls its methods.
 
-    `tail` begins at the end of the log, as a reader
-    that the pipeline's own does not know.
+    `tail` begins at the end of the log, or wherever it is opened, as a reader of this process's own: several may read
+    at once, and beside the pipeline.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class MysqlBinlog:
     ) -> None:
         self._config = config
         self._context = context
-        self._purpose = "tail" if tail else readers.STREAM
+        self._purpose = f"tail {os.getpid()}" if tail else readers.STREAM
         self._tail = tail
         self._clock = clock
         self._session: _Session | None = None
@@ -160,7 +161,7 @@ class MysqlBinlog:
         here = replace(place, within=None)
         server = connection.server
         address = connection.address
-        schema = Schema(lambda: self._connect(address), lambda each: self._dump(each, "catalogue"))
+        schema = Schema(lambda: self._connect(address), lambda each: self._dump(each, f"{self._purpose} catalogue"))
         folds = server.variable("lower_case_table_names", "0") != "0"
         tables = Tables(
             self._context.selection,
@@ -224,7 +225,7 @@ class MysqlBinlog:
 
     def _dump_at(self, session: _Session) -> Callable[[str, int], Stream]:
         def begun(file: str, offset: int) -> Stream:
-            stream = self._dump(self._connect(session.address), "xa")
+            stream = self._dump(self._connect(session.address), f"{self._purpose} xa")
             stream.start_at(file, offset)
             return stream
 
