@@ -29,6 +29,8 @@ _GEOMETRIES: Final = frozenset(
 
 def fits(wanted: Type, there: TargetColumn, *, is_key: bool = False) -> str | None:
     """Return why a column cannot hold every value of the type; None when it can, or when only values will tell."""
+    if is_key and wanted.kind is Kind.BYTES and there.data_type == "varbinary":
+        return None
     if wanted.kind in _CHECKS:
         reason = _CHECKS[wanted.kind](wanted, there)
         if reason is None:
@@ -80,9 +82,10 @@ def _characters(wanted: Type) -> float:
 
 def needs_check(wanted: Type, there: TargetColumn) -> int | None:
     """Return the length that values have to be compared with: the column is a key's, and shorter than the source's."""
-    if there.data_type in {"char", "varchar"} and there.length is not None and _characters(wanted) > there.length:
-        return there.length
-    return None
+    if there.data_type not in {"char", "varchar", "varbinary"} or there.length is None:
+        return None
+    longest = _characters(wanted) if wanted.kind is not Kind.BYTES or wanted.length is None else wanted.length
+    return there.length if longest > there.length else None
 
 
 def _integer(wanted: Type, there: TargetColumn) -> str | None:

@@ -3,7 +3,7 @@
 A whole row is INSERT .. ON DUPLICATE KEY UPDATE, which finds the row that is in the way by any unique key. Where another
 key than ours could be it, or where ours has a collation to which different texts are equal, the statement sets our key
 to NULL unless the row found has it, which the server refuses: so no other row is ever overwritten
-(docs/decisions/0013-the-mysql-sink-guards-its-upserts.md). Parts of rows and moved keys are one UPDATE each, several
+(docs/decisions/0016-the-mysql-sink-guards-its-upserts.md). Parts of rows and moved keys are one UPDATE each, several
 in a packet, and each has to find its row.
 """
 

@@ -58,13 +58,30 @@ def test_rows_that_swap_a_unique_value_both_arrive(each_mysql_database: MysqlDat
     ends.close()
 
 
-def test_keys_that_differ_by_case_accents_or_spaces_stay_rows_of_their_own(each_mysql_database: MysqlDatabase) -> None:
+def test_keys_that_differ_by_case_or_accents_stay_rows_of_their_own(each_mysql_database: MysqlDatabase) -> None:
     database = each_mysql_database
     ends = opened(database, NAMES)
     ends.write(*insert(("ab", 1), ("AB", 2), ("äb", 3), ("a\u0308b", 4), table=NAMES))
     ends.write(update(("AB", 2), ("AB", 20), NAMES), delete(("äb", 3), NAMES))
 
     assert sorted(database.query("SELECT n FROM names")) == [(1,), (4,), (20,)]
+    ends.close()
+
+
+def test_keys_that_differ_by_spaces_at_the_end_are_two_rows_or_the_second_is_rejected(
+    each_mysql_database: MysqlDatabase,
+) -> None:
+    database = each_mysql_database
+    ends = opened(database, NAMES)
+    ends.write(*insert(("a", 1), table=NAMES))
+
+    if database.query("SELECT 1 FROM information_schema.collations WHERE collation_name = 'utf8mb4_nopad_bin'"):
+        ends.write(*insert(("a ", 2), table=NAMES))
+        assert sorted(database.query("SELECT name, n FROM names")) == [("a", 1), ("a ", 2)]
+    else:
+        assert "by its collation" in rejected(ends, *insert(("a ", 2), table=NAMES))[0]
+        ends.write(delete(("a ", 2), NAMES), *insert(("b ", 3), table=NAMES))
+        assert sorted(database.query("SELECT name, n FROM names")) == [("a", 1), ("b ", 3)]
     ends.close()
 
 
@@ -162,7 +179,7 @@ def test_a_truncate_is_part_of_its_transaction(each_mysql_database: MysqlDatabas
     ends.close()
 
 
-def test_rejected_rows_are_all_named_without_their_values_and_the_rest_goes_through(
+def test_rows_that_mysql_rejects_are_all_named_without_their_values_and_the_rest_goes_through(
     each_mysql_database: MysqlDatabase,
 ) -> None:
     database = each_mysql_database
@@ -319,7 +336,7 @@ def test_columns_that_the_target_fills_itself_are_left_to_it(each_mysql_database
     ends.close()
 
 
-def test_names_that_are_sql_are_only_names(each_mysql_database: MysqlDatabase) -> None:
+def test_names_that_are_sql_are_only_names_in_mysql_too(each_mysql_database: MysqlDatabase) -> None:
     database = each_mysql_database
     odd = "x`; DROP TABLE users; -- %s"
     key, value = "id` OR 1=1 -- %", "'; %s"
