@@ -166,6 +166,7 @@ class Assembly:
                 name=self.config.name,
                 on_rejected=OnRejected(self.config.on_rejected),
                 heartbeat_s=self.config.heartbeat_s,
+                reread=self.config.reread == "on",
                 back_off_max_s=BACK_OFF_MAX_S,
                 limits=Limits(changes_max=batch.changes_max, size_bytes_max=batch.bytes_max),
             ),

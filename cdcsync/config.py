@@ -70,6 +70,8 @@ class PipelineFile(BaseModel):
     """Where the position is stored; absent: in the sink where it can, else SQLite in the state directory."""
     on_rejected: Literal["stop", "dead_letter", "skip"] = "stop"
     """What happens to a change that mapping or sink will never take."""
+    reread: Literal["on", "off"] = "on"
+    """Whether a row is read again at the source that neither the log nor the target has whole; `off`: it is rejected."""
     control: Control = Control()
     heartbeat: Duration = Field(timedelta(seconds=10), gt=timedelta(0))
     """How long after the last save a position without changes is stored."""
@@ -91,6 +93,7 @@ class PipelineConfig:
     rules: tuple[Rule, ...]
     """The mapping's entries; `Mapping(rules, secrets)`."""
     on_rejected: Literal["stop", "dead_letter", "skip"]
+    reread: Literal["on", "off"]
     heartbeat_s: float
     batch: BatchLimits
     state: Path
@@ -240,6 +243,7 @@ class _Loading:
             positions=ends.get(Role.POSITIONS),
             rules=rules,
             on_rejected=file.on_rejected,
+            reread=file.reread,
             heartbeat_s=file.heartbeat.total_seconds(),
             batch=file.batch,
             state=state,

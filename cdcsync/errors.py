@@ -64,6 +64,10 @@ class Rejected(CdcsyncError):  # noqa: N818  named for its verdict
         return type(self), (self.reasons, self.mapped)
 
 
+class Incomplete(Rejected):
+    """Rows of which the log did not carry all and the target has nothing: a sink's word to have them read again."""
+
+
 class Fatal(CdcsyncError):  # noqa: N818  named for its verdict
     """Only a person can mend it: the daemon stops, the position is not moved."""
 

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import math
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cdcsync.change import UNCHANGED, Change, CopyStart, Message, Operation, SchemaChange
-from cdcsync.errors import Rejected
+from cdcsync.errors import Incomplete, Rejected
 from cdcsync.types import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cdcsync.change import Batch, Row, Table, Value
 
@@ -29,6 +29,16 @@ Ref: TypeAlias = tuple[int, int]
 """Index of the transaction in the batch and of the item in it, as `Rejected` names it."""
 Key: TypeAlias = Any
 """The value of a key of one column, or the tuple of the values."""
+
+
+NOT_THERE: Final = "the target has no row of this key, and the log did not carry all of its columns"
+"""Begins the reason of what a whole row would mend."""
+
+
+def refusal(reasons: Mapping[Ref, str]) -> Rejected:
+    """Return what to raise: first of all what can be completed, alone; it is written again with the others."""
+    incomplete = {ref: reason for ref, reason in reasons.items() if reason.startswith(NOT_THERE)}
+    return Incomplete(incomplete) if incomplete else Rejected(reasons)
 
 
 class Effect:
@@ -191,7 +201,7 @@ class Fold:
         if key is None:
             return "the key holds null"
         if not complete(after):
-            return "an incomplete row that is new"
+            return NOT_THERE
         effect = self.by_key.get(key)
         if effect is None:
             effect = Effect(key, after, ref, False, True)  # noqa: FBT003
@@ -258,7 +268,7 @@ class Fold:
                 return ""
         elif effect.row is None:
             if not complete(row):
-                return "an incomplete row of which the target has nothing"
+                return NOT_THERE
             return self._insert(row, ref)
         else:
             effect.row = merged(row, effect.row)
@@ -374,7 +384,7 @@ def fold(batch: Batch) -> list[Group | Barrier]:
             if reason:
                 reasons[at, index] = reason
     if reasons:
-        raise Rejected(reasons)
+        raise refusal(reasons)
     _close(parts, folds)
     return parts
 

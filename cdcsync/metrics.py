@@ -37,6 +37,8 @@ class Progress:
     """Bytes taken from the source, as in its log."""
     rejected: int = 0
     """Changes put aside as dead letters or skipped."""
+    reread: int = 0
+    """Changes completed by rows read at the source."""
     commit_time_us: int = 0
     """Commit time at the source of the newest delivered transaction, microseconds since 1970 UTC."""
     lag_ms: float = 0.0

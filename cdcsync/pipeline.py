@@ -8,21 +8,22 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import structlog
 
 from cdcsync.change import Batch
-from cdcsync.errors import End, ExitStatus, Fatal, Finished, Rejected, Transient
+from cdcsync.errors import End, ExitStatus, Fatal, Finished, Incomplete, Rejected, Transient
 from cdcsync.metrics import Progress, State
 from cdcsync.reader import Limits, Reader, is_whole
 from cdcsync.rejected import Letter, NoLetters
+from cdcsync.rereading import completed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from cdcsync.change import Position, Transaction
-    from cdcsync.ports import PositionStore, Sink, Source, Stored, Transform
+    from cdcsync.ports import PositionStore, Rereader, Sink, Source, Stored, Transform
     from cdcsync.rejected import Letters
 
 
@@ -56,6 +57,8 @@ class Policy:
     heartbeat_s: float = 10.0
     """How long after the last save a position with no changes is stored."""
     back_off_max_s: float = 30.0
+    reread: bool = True
+    """Whether rows that neither log nor target have whole are read at the source."""
     limits: Limits = field(default_factory=Limits)
 
 
@@ -222,33 +225,50 @@ class Pipeline:
     def _deliver(self, batch: Batch) -> None:
         self.progress.read_changes += batch.changes
         self.progress.size_bytes += batch.size_bytes
-        mapped = self._map(batch)
+        batch, mapped = self._map(batch)
         if not mapped.changes and is_whole(mapped):
             self._held = batch.position
             return
-        durable = self._write(mapped)
+        durable, mapped = self._write(batch, mapped)
         self._within = bool(mapped.transactions) and not mapped.transactions[-1].last
         if durable is not None:
             self._save(durable, mapped)
 
-    def _map(self, batch: Batch) -> Batch:
+    def _map(self, batch: Batch) -> tuple[Batch, Batch]:
+        """Return what of the batch is mapped, and it mapped."""
         while True:
             try:
-                return self._transform.apply(batch)
+                return batch, self._transform.apply(batch)
             except Rejected as rejected:
                 batch = self._put_aside(batch, rejected)
 
-    def _write(self, mapped: Batch) -> Position | None:
-        """Write all that the sink takes; what it does not is put aside first, durably."""
+    def _write(self, given: Batch, mapped: Batch) -> tuple[Position | None, Batch]:
+        """Write all that the sink takes; what it does not is read again, or put aside first, durably.
+
+        Return what is durable, and what was written.
+        """
         mapped = self._join_parked(mapped)
         while True:
             try:
                 durable = self._sink.write(mapped)
+            except Incomplete as incomplete:
+                given, mapped = self._complete(given, mapped, incomplete)
             except Rejected as rejected:
                 mapped = self._put_aside(mapped, rejected)
             else:
                 self._letters.heal(mapped)
-                return durable
+                return durable, mapped
+
+    def _complete(self, given: Batch, mapped: Batch, incomplete: Incomplete) -> tuple[Batch, Batch]:
+        """Return the batch with whole rows from the source, mapped again; without the rows where that cannot be."""
+        whole = None
+        if self._policy.reread and hasattr(self._source, "reread"):
+            whole = completed(given, mapped, incomplete.reasons, cast("Rereader", self._source))
+        if whole is None:
+            return given, self._put_aside(mapped, incomplete)
+        self.progress.reread += len(incomplete.reasons)
+        given, mapped = self._map(whole)
+        return given, self._join_parked(mapped)
 
     def _join_parked(self, mapped: Batch) -> Batch:
         """Put incomplete changes aside whose key has a dead letter: they mean nothing without it."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from cdcsync.change import Batch, Position, Table
+    from cdcsync.change import Batch, Position, Row, Table, Transaction
 
 
 class Guarantee(enum.StrEnum):
@@ -137,6 +137,17 @@ class Wanted(enum.Enum):
     KEYED = "keyed"
     APPENDED = "appended"
     """Insert-only: `key: none` in the mapping."""
+
+
+class Rereader(Protocol):
+    """A source that can read rows by key, beside its log, offers this; the pipeline's main thread calls it."""
+
+    def reread(self, table: Table, keys: Sequence[Row], transactions: Sequence[Transaction]) -> list[Row]:
+        """Return the rows of these keys as they are when all of these transactions are visible; later is as good.
+
+        A key that has no row then is left out. Raises Transient and Fatal.
+        """
+        ...
 
 
 class Beside(Protocol):

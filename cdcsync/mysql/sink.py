@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from cdcsync.change import Change, CopyStart
 from cdcsync.errors import End, Fatal, Rejected
-from cdcsync.folding import fold
+from cdcsync.folding import fold, refusal
 from cdcsync.mysql.connection import connect
 from cdcsync.mysql.errors import MysqlError, is_about_rows, verdict
 from cdcsync.mysql.foreign_keys import ForeignKeys, Place, place_of
@@ -145,7 +145,7 @@ class MysqlSink:
             raise
         if reasons:
             self._undo()
-            raise Rejected(reasons)
+            raise refusal(reasons)
         return self._store.connection.run([closing.sql]) == [1]
 
     def _commit(self, batch: Batch) -> Position:

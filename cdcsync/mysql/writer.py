@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cdcsync.change import CopyStart, SchemaChange
 from cdcsync.errors import Fatal, Rejected
-from cdcsync.folding import Group, complete, known, refs_of
+from cdcsync.folding import NOT_THERE, Group, complete, known, refs_of
 from cdcsync.mysql.blame import Fault, fault_of
 from cdcsync.mysql.errors import MysqlError, describe, is_about_rows
 from cdcsync.mysql.literals import Unfit
@@ -27,8 +27,7 @@ PACKET_MAX: Final = 1 << 19
 """Characters of statements that are sent together."""
 STATEMENTS_MAX: Final = 1000
 _NOT_THERE: Final = (
-    "the target has no row of this key, and the log did not carry all of its columns: "
-    "the source has to log whole rows (PostgreSQL: REPLICA IDENTITY FULL; MySQL: binlog_row_image=FULL)"
+    f"{NOT_THERE}: the source has to log whole rows (PostgreSQL: REPLICA IDENTITY FULL; MySQL: binlog_row_image=FULL)"
 )
 
 

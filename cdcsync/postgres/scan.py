@@ -34,6 +34,7 @@ FETCH_ROWS: Final = 5000
 _JSONB: Final = (
     "SELECT attname FROM pg_catalog.pg_attribute WHERE attrelid = %s::regclass AND atttypid = 'jsonb'::regtype"
 )
+_NOTHING: Final = sql.SQL("")
 KEYS_MAX: Final = 500
 """Keys asked for by one statement."""
 
@@ -81,18 +82,8 @@ class _Rows:
 
     def read(self, table: Table, keys: Iterable[Row]) -> list[Row]:
         """The rows of these keys, as they are now."""
-        encoders = [encoder(table.columns[index].type) for index in table.key_at]
-        names = sql.SQL(", ").join([sql.Identifier(name) for name in table.key])
-        rows: list[Row] = []
-        left = iter(keys)
         with self._judged(f"reading {table.qualified}"):
-            while some := list(islice(left, KEYS_MAX)):
-                listed = sql.SQL(", ").join([_listed(key, encoders) for key in some])
-                query = sql.SQL("SELECT {} FROM {} WHERE ({}) IN ({})").format(
-                    _columns(table), self._identifier(table), names, listed
-                )
-                rows += _fetch(self._read(), query, table)
-        return rows
+            return rows_of(self._read(), self._identifier(table), table, keys)
 
     def end(self) -> Callable[[str], bool]:
         """Return what tells whether an encoded position lies past all commits visible until now."""
@@ -154,6 +145,21 @@ class _Rows:
             yield
         except psycopg.Error as error:
             raise verdict(error, self._end, doing) from error
+
+
+def rows_of(
+    connection: Connection, name: sql.Identifier, table: Table, keys: Iterable[Row], more: sql.Composable = _NOTHING
+) -> list[Row]:
+    """Return the rows of these keys; `more` is added to the condition. Raises what psycopg raises."""
+    encoders = [encoder(table.columns[index].type) for index in table.key_at]
+    names = sql.SQL(", ").join([sql.Identifier(each) for each in table.key])
+    rows: list[Row] = []
+    left = iter(keys)
+    while some := list(islice(left, KEYS_MAX)):
+        listed = sql.SQL(", ").join([_listed(key, encoders) for key in some])
+        query = sql.SQL("SELECT {} FROM {} WHERE ({}) IN ({}){}").format(_columns(table), name, names, listed, more)
+        rows += _fetch(connection, query, table)
+    return rows
 
 
 def _has_passed(position: PostgresPosition, lsn: int) -> bool:

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from cdcsync.change import Change, CopyStart
 from cdcsync.errors import End, Fatal, Rejected
-from cdcsync.folding import fold
+from cdcsync.folding import fold, refusal
 from cdcsync.ports import Guarantee
 from cdcsync.positions import kept_elsewhere, refuse_gone
 from cdcsync.postgres.connection import connect
@@ -174,7 +174,7 @@ class PostgresSink:
             raise
         if reasons:
             self._undo()
-            raise Rejected(reasons)
+            raise refusal(reasons)
 
     def _close_carefully(self, closing: Sequence[Request]) -> bool:
         """Commit; return False when a deferred constraint does not hold, which no row was blamed for yet."""

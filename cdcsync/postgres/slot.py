@@ -234,6 +234,17 @@ def drop(connection: Connection, name: str) -> bool:
     return True
 
 
+def sender_timeout_s(connection: Connection) -> float:
+    """Return the server's wal_sender_timeout; 0: off."""
+    try:
+        row = connection.execute(
+            "SELECT setting::float8 / 1000 FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'"
+        ).fetchone()
+    except psycopg.Error as error:
+        raise verdict(error, End.SOURCE, "reading wal_sender_timeout") from error
+    return float(row[0]) if row else 0.0
+
+
 def drop_soon(connection: Connection, name: str) -> None:
     """Drop the slot once the session that was closed just now has let go of it."""
     until = time.monotonic() + LINGER_S

@@ -40,7 +40,7 @@ PAGE: Final = 8192
 FLUSHES: Final = 5
 """What a commit without waiting leaves unflushed is flushed within three times wal_writer_delay (manual, 30.4)."""
 
-_VIEW: Final = "SELECT pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text"
+VIEW: Final = "SELECT pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text"
 _RUNNING: Final = """
 SELECT backend_xid::text::int8 FROM pg_catalog.pg_stat_activity
 WHERE backend_xid IS NOT NULL AND (%(idle)s OR state IS NULL OR state NOT LIKE 'idle in transaction%%')
@@ -262,7 +262,7 @@ class Chunks:
                 connection.execute("ROLLBACK")
                 self._said.put(Held(chunk.number, f"whoever locks {part.table.qualified}"))
                 continue
-            row = connection.execute(_VIEW).fetchone()
+            row = connection.execute(VIEW).fetchone()
             assert row is not None  # noqa: S101  functions give one row
             view = parse_view(*row)
             part.check(connection)

@@ -8,30 +8,29 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-import psycopg
-
 from cdcsync.change import Batch, Change, Message, SchemaChange, pack_version
-from cdcsync.errors import End, Finished
+from cdcsync.errors import Finished
 from cdcsync.postgres import identity, publication, slot
 from cdcsync.postgres.beside import Beside, plans
 from cdcsync.postgres.catalogue import Catalogue
 from cdcsync.postgres.check import refuse_circles
 from cdcsync.postgres.config import FromLsn
 from cdcsync.postgres.connection import connect
-from cdcsync.postgres.errors import verdict
 from cdcsync.postgres.first import WAITING, Ground, beginning
 from cdcsync.postgres.pgoutput import POSTGRES_EPOCH_US, Begin, Commit, Decoder
 from cdcsync.postgres.position import PostgresPosition, Within, format_lsn, parse_lsn
 from cdcsync.postgres.relations import Relations
 from cdcsync.postgres.replication import BODY, XLOG_DATA, Stream
+from cdcsync.postgres.reread import Rereader
 from cdcsync.postgres.retain import Retainer
+from cdcsync.postgres.slot import sender_timeout_s
 from cdcsync.postgres.types import is_built_in
 from cdcsync.transaction import Assembler, Resume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
 
-    from cdcsync.change import Item, Position, Table
+    from cdcsync.change import Item, Position, Row, Table, Transaction
     from cdcsync.ports import SourceContext
     from cdcsync.postgres.config import PostgresSource
     from cdcsync.postgres.connection import Connection
@@ -91,6 +90,7 @@ class PostgresWal:
         """Where a copy that nothing follows has all its rows behind it."""
         self._read: deque[Batch] = deque()
         """Rows that come before anything more of the log."""
+        self._rereader = Rereader(config, f"cdcsync {context.pipeline}")
         self._made_lsn: int | None = None
         """Where a slot stands that this process made for a position that is not stored yet."""
         self._confirmed: PostgresPosition | None = None
@@ -158,8 +158,14 @@ class PostgresWal:
         beside = self._beside
         return beside.figures() if beside is not None else {}
 
+    def reread(self, table: Table, keys: Sequence[Row], transactions: Sequence[Transaction]) -> list[Row]:
+        """Return rows by their keys; see `ports.Rereader`. On a connection and the thread of who asks."""
+        session = self._session
+        return self._rereader.read(session.publications.tables if session else (), table, keys, transactions)
+
     def close(self) -> None:
         """Disconnect."""
+        self._rereader.close()
         batches, self._batches = self._batches, None
         if batches is not None:
             batches.close()
@@ -186,7 +192,7 @@ class PostgresWal:
             raise
         try:
             now = identity.identify(replication)
-            silence_max_s = _sender_timeout_s(plain) or SILENCE_MAX_S
+            silence_max_s = sender_timeout_s(plain) or SILENCE_MAX_S
         except BaseException:
             plain.close()
             replication.close()
@@ -476,14 +482,3 @@ def iter_one(batch: Batch) -> Generator[Batch, None, None]:
 
 def _transaction_id(xid: int, final_lsn: int) -> str:
     return f"{xid}:{format_lsn(final_lsn)}"
-
-
-def _sender_timeout_s(connection: Connection) -> float:
-    """Return the server's wal_sender_timeout; 0: off."""
-    try:
-        row = connection.execute(
-            "SELECT setting::float8 / 1000 FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'"
-        ).fetchone()
-    except psycopg.Error as error:
-        raise verdict(error, End.SOURCE, "reading wal_sender_timeout") from error
-    return float(row[0]) if row else 0.0

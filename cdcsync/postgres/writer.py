@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cdcsync.change import CopyStart, SchemaChange
 from cdcsync.errors import Fatal, Rejected
-from cdcsync.folding import Group, complete, known, refs_of
+from cdcsync.folding import NOT_THERE, Group, complete, known, refs_of
 from cdcsync.postgres.blame import OF_VALUES, blame
 from cdcsync.postgres.errors import describe, is_about_rows
 from cdcsync.postgres.statements import Unfit
@@ -33,10 +33,7 @@ _UNIQUE: Final = frozenset({"23505", "23P01"})
 _SAVEPOINT: Final = Statement(b"SAVEPOINT cdcsync_row")
 _RELEASE: Final = Statement(b"RELEASE SAVEPOINT cdcsync_row")
 _BACK: Final = Statement(b"ROLLBACK TO SAVEPOINT cdcsync_row")
-_NOT_THERE: Final = (
-    "the target has no row of this key, and the log did not carry all of its columns: "
-    "ALTER TABLE .. REPLICA IDENTITY FULL at the source"
-)
+_NOT_THERE: Final = f"{NOT_THERE}: ALTER TABLE .. REPLICA IDENTITY FULL at the source"
 
 
 @dataclass(frozen=True, slots=True)

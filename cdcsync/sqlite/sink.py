@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cdcsync.change import Batch, CopyStart, SchemaChange, Table
 from cdcsync.errors import End, Fatal, Rejected
-from cdcsync.folding import Barrier, Group, fold
+from cdcsync.folding import Barrier, Group, fold, refusal
 from cdcsync.ports import Guarantee, SinkContext
 from cdcsync.positions import kept_elsewhere, refuse_gone
 from cdcsync.sql import quote, refuse
@@ -155,7 +155,7 @@ class SqliteSink:
             self._store.connection.execute("ROLLBACK TO batch")
             self._store.connection.execute("RELEASE batch")
             self._plans.clear()
-            raise Rejected(reasons)
+            raise refusal(reasons)
 
     def _plan(self, part: Group | Barrier) -> None:
         """Make sure of the tables that come up in the stream for the first time."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from cdcsync.folding import Effect, TableEffects, complete, known, merged, refs_of
+from cdcsync.folding import NOT_THERE, Effect, TableEffects, complete, known, merged, refs_of
 from cdcsync.sql import Shape, quote
 from cdcsync.sqlite.errors import is_data, reason
 from cdcsync.sqlite.types import decoder, encoder
@@ -193,7 +193,7 @@ class Single:
         return len(self._parked) > before
 
     def _missed(self, effect: Effect) -> None:
-        self._reasons.update(refs_of([effect], "an incomplete row of which the target has nothing"))
+        self._reasons.update(refs_of([effect], NOT_THERE))
 
     def _try(self, plan: Plan, effect: Effect, statement: str, bound: Sequence[Any], key: Key) -> int:
         """Run one statement in a savepoint of its own; return its row count, -1 when it was refused or waits."""
