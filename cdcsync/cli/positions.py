@@ -44,8 +44,9 @@ def show(pipeline: str, *, as_json: bool) -> None:
 def put(pipeline: str, position: str) -> None:
     """Store a POSITION to go on from, in a new epoch. The pipeline must not run.
 
-    As `show` prints it (in quotes), a word of the source (an LSN, a transaction's id as `cdcsync tail` shows it,
-    file:offset, a GTID set), a time as 2026-11-24T10:00:00Z, or `earliest`; checked against the server.
+    As `show` prints it (in quotes), a time as 2026-11-24T10:00:00Z, `earliest`, or a word of the source (PostgreSQL: an
+    LSN, or a transaction's id as `cdcsync tail` shows it; MySQL and MariaDB: file:offset, or a GTID set). It is checked
+    against the server.
 
     \b
     cdcsync positions set orders 16/B374D848

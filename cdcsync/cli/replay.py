@@ -41,8 +41,9 @@ def command(  # noqa: PLR0913  one parameter per option
 ) -> None:
     """Say what lies between two places of the log, then deliver it again.
 
-    A PLACE is a position as `cdcsync positions show` prints it, a word of the source (an LSN, a transaction's id as
-    `cdcsync tail` shows it, file:offset, a GTID set), a time as 2026-11-24T10:00:00Z, or `earliest`.
+    A PLACE is a position as `cdcsync positions show` prints it, a time as 2026-11-24T10:00:00Z, `earliest`, or a word of
+    the source. PostgreSQL: an LSN, or a transaction's id as `cdcsync tail` shows it. MySQL and MariaDB: file:offset, or
+    a GTID set.
 
     \b
     cdcsync replay orders --from 2026-11-24T10:00:00Z --rewind --dry-run
