@@ -271,6 +271,20 @@ def test_a_dry_run_counts_what_lies_between_by_place_gtid_and_time(kept: KeptMys
     assert "the server has it from" in plan(kept, "--from", "earliest", "--sink", "stdout:")["log"]
 
 
+def test_a_position_of_a_server_that_was_replaced_is_found_by_its_gtids(kept: KeptMysql) -> None:
+    kept.source.execute(SHOP)
+    kept.source.execute(FILL)
+    kept.run()
+    traffic(kept)
+    position = json.loads(kept.command("positions", "show", kept.path).stdout)
+    elsewhere = {**position, "server": "00000000-0000-0000-0000-000000000001", "file": "other.000099", "offset": 4}
+
+    told = plan(kept, "--from", json.dumps(elsewhere), "--sink", "stdout:")
+
+    assert (told["transactions"], told["rows"]) == (3, 7)
+    assert json.loads(told["from"])["file"] == kept.end()[0]
+
+
 def gtid(kept: KeptMysql) -> str:
     """Return what is committed now as GTIDs."""
     maria = "maria" in str(kept.source.query("SELECT VERSION()")[0][0]).lower()
