@@ -21,6 +21,8 @@ cdef class RowsDecoder:
     cdef dict _joined
     cdef dict _days
     cdef dict _clocks
+    cdef long long _second_last
+    cdef str _second_text
     cdef dict _documents
     cdef int _partial
     cdef set _differing
@@ -59,14 +61,14 @@ cdef class RowsDecoder:
     @cython.locals(word=cython.longlong, joined=cython.longlong)
     cdef object _datetime(self, bytes data, Py_ssize_t at, int rest)
 
-    @cython.locals(word=cython.longlong, day=cython.longlong)
+    @cython.locals(word=cython.longlong, day=cython.longlong, second=cython.longlong, text=str)
     cdef object _timestamp(self, bytes data, Py_ssize_t at, int rest)
 
     cdef object _clock(self, Py_ssize_t packed)
 
     cdef object _kept(self, dict texts, Py_ssize_t packed, object text)
 
-    @cython.locals(word=cython.longlong, place=cython.Py_ssize_t)
+    @cython.locals(word=cython.longlong, place=cython.Py_ssize_t, text=str)
     cdef object _fraction(self, bytes data, Py_ssize_t at, int rest)
 
     @cython.locals(

@@ -15,7 +15,7 @@ from cdcsync.errors import Fatal
 from cdcsync.mysql.binary_json import changed
 from cdcsync.mysql.config import ZeroDates
 from cdcsync.mysql.table_map import HINT, lenenc
-from cdcsync.mysql.temporal import KEPT_MAX, Dates, ZeroDate, clock, fraction, of_day
+from cdcsync.mysql.temporal import KEPT_MAX, Dates, ZeroDate, clock, of_day
 from cdcsync.mysql.values import decimal_groups, plan_of
 
 if TYPE_CHECKING:
@@ -69,6 +69,9 @@ class RowsDecoder:
         self._joined: dict[int, str] = {}
         self._days: dict[int, str] = {}
         self._clocks: dict[int, str] = {}
+        self._second_last = -1
+        self._second_text = ""
+        """What the TIMESTAMP read last was, without its fraction: rows of one moment are logged together."""
         self._documents: dict[int, bytes] = {}
         """JSON documents of the image before, while a partial update is read."""
         self._partial = 0
@@ -310,6 +313,8 @@ class RowsDecoder:
         """Return TIMESTAMP since 5.6: seconds, 4 bytes big-endian, and `rest` bytes of a fraction; all 0 is no time."""
         word = data[at]
         word = word << 24 | data[at + 1] << 16 | data[at + 2] << 8 | data[at + 3]
+        if word == self._second_last:
+            return (self._second_text + self._fraction(data, at + 4, rest) if rest else self._second_text) + "Z"
         day = word // 86400
         date = self._days.get(day)
         if date is None:
@@ -318,8 +323,10 @@ class RowsDecoder:
             date = self._dates.text(0, 0, 0)
             if date is None:
                 return None
-        word -= day * 86400
-        text = date + "T" + self._clock((word // 3600) << 12 | (word // 60 % 60) << 6 | word % 60)
+        second = word - day * 86400
+        text = date + "T" + self._clock((second // 3600) << 12 | (second // 60 % 60) << 6 | second % 60)
+        if word:
+            self._second_last, self._second_text = word, text
         return (text + self._fraction(data, at + 4, rest) if rest else text) + "Z"
 
     def _clock(self, packed: int) -> str:
@@ -338,7 +345,15 @@ class RowsDecoder:
         word = 0
         for place in range(at, at + rest):
             word = word << 8 | data[place]
-        return fraction(word, rest * 2) if word else ""
+        if word == 0:
+            return ""
+        if rest == 3:
+            text = f".{word:06d}"
+        elif rest == 2:
+            text = f".{word:04d}"
+        else:
+            text = f".{word:02d}"
+        return text.rstrip("0")
 
     def _decimal(self, data: bytes, at: int, index: int) -> str:
         """Return a decimal of up to 18 digits: big-endian groups of digits, all bits turned where it is negative."""
@@ -354,7 +369,7 @@ class RowsDecoder:
             total = total * factor + word
             at += 1
             word = data[at] ^ mask if at < len(data) else 0
-        text = str(total)
+        text = f"{total}"
         scale = self._scales[index]
         if scale:
             if len(text) <= scale:
