@@ -16,6 +16,8 @@ cdef class Rows:
     cdef dict _plans
     cdef object _dummy
 
+    cpdef begin(self)
+
     @cython.locals(known=Plan, number=cython.longlong, body=bytes)
     cpdef map(self, bytes event, Py_ssize_t end, str gtid)
 

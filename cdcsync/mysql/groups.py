@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 OUT, BEGUN, OPEN, ALONE, PREPARING = 0, 1, 2, 3, 4
 """Between groups; after a GTID; among rows that a COMMIT ends; one statement; rows of an XA transaction to prepare."""
+PLANS_MAX: Final = 10_000
+"""Table maps held; a server gives tables new numbers all the time."""
 DUMMY_TABLE: Final = 0xFFFFFF
 """Rows of it only say that a statement ended."""
 STANDALONE, PREPARED_XA = 1, 64
@@ -73,6 +75,11 @@ class Rows:
         self._framing = framing
         self._plans: dict[int, Plan] = {}
         self._dummy = DUMMY_TABLE
+
+    def begin(self) -> None:
+        """Forget the numbers of old table maps when there are many: each statement names its tables anew."""
+        if len(self._plans) > PLANS_MAX:
+            self._plans.clear()
 
     def map(self, event: bytes, end: int, gtid: str) -> None:
         """Take a table map. Raises Fatal when it describes what is not known."""
@@ -251,6 +258,7 @@ class Groups:
         self._state = state
         self._gtid = gtid
         self._began = began
+        self._rows.begin()
         self._assembler.begin(gtid, self._file_version + began, at_us, self._place_of)
 
     def _within(self, delivered: int, checksum: int) -> Position:

@@ -41,8 +41,8 @@ class Schema:
         """Makes a dump, with a reader's number of its own, out of a connection."""
         self._altered: list[tuple[Place, Name]] = []
         """Tables that statements altered, after the place where the first proof began."""
-        self._scanned: Place | None = None
-        """How far."""
+        self._scanned: tuple[Place, Place] | None = None
+        """From where to where that was looked at."""
 
     def look(self, schema: str, name: str) -> Hints | None:
         """Return what the catalogue says now."""
@@ -64,9 +64,11 @@ class Schema:
 
     def _scan(self, file: str, offset: int, end_file: str, end_offset: int) -> None:
         """Note what statements alter, from a place up to the log's end, as far as that was not looked at."""
-        here, end = (file_number(file), offset), (file_number(end_file), end_offset)
-        if self._scanned is not None and self._scanned > here:
-            here = self._scanned
+        start, end = (file_number(file), offset), (file_number(end_file), end_offset)
+        here = start
+        if self._scanned is not None and self._scanned[0] <= start:
+            start = self._scanned[0]
+            here = max(here, self._scanned[1])
             file = f"{file.rpartition('.')[0]}.{here[0]:06d}"
         if here >= end:
             return
@@ -81,7 +83,7 @@ class Schema:
                     continue
                 self._note(framing, event)
             stream.close()
-        self._scanned = end
+        self._scanned = start, end
 
     def _note(self, framing: Framing, event: bytes) -> None:
         kind = framing.take(event)

@@ -107,7 +107,8 @@ class Tables:
                     msg = f"{done.unlogged} changed rows of {_dotted(name)} without logging them"
                     raise Fatal(msg, hint=REMEDY)
         for name in done.altered:
-            self._statements[self._folded(name)] = query.text
+            if self._wants(name):
+                self._statements[self._folded(name)] = query.text
         return [self._truncate(self._folded(name)) for name in done.truncated if self._wants(name)], done.opens
 
     def _truncate(self, name: Name) -> Item:

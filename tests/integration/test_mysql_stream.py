@@ -329,3 +329,52 @@ def test_a_group_that_is_begun_in_the_middle_is_refused(
 
     with pytest.raises(Fatal, match="belongs to no transaction"):
         read(mysql_database).open(forged, 1).take(has_changes(1))
+
+
+def test_over_tls_every_record_arrives(each_mysql_database: MysqlDatabase, read: Callable[..., MysqlRun]) -> None:
+    database = each_mysql_database
+    make_numbers(database)
+    database.execute("CREATE TABLE t (id int PRIMARY KEY, name varchar(200))")
+    run = begun(read(database, tls={"mode": "verify-full", "ca": str(database.server.authority)}))
+    database.execute(f"INSERT INTO t SELECT n, repeat('x', 200) FROM {NUMBERS} x WHERE n <= 10000")
+
+    run.take(has_changes(10000))
+
+    assert len(run.changes) == 10000
+
+
+def test_a_reader_that_is_slower_than_the_servers_patience_is_not_thrown_out(
+    mysql_database: MysqlDatabase, read: Callable[..., MysqlRun]
+) -> None:
+    server = mysql_database.server
+    mysql_database.execute("CREATE TABLE t (id int PRIMARY KEY AUTO_INCREMENT, big longtext)")
+    server.execute("SET GLOBAL net_write_timeout = 1")
+    try:
+        run = begun(read(mysql_database))
+        for _ in range(30):
+            mysql_database.execute("INSERT INTO t (big) VALUES (repeat('x', 1000000))")
+        time.sleep(4)
+
+        run.take(has_changes(30))
+    finally:
+        server.execute("SET GLOBAL net_write_timeout = 60")
+
+    assert [change.after[0] for change in run.changes if change.after] == list(range(1, 31))
+
+
+def test_a_place_that_the_protocol_has_no_room_for_is_read_up_to(
+    each_mysql_database: MysqlDatabase, read: Callable[..., MysqlRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Offsets past 4 GB; here the room is made smaller."""
+    database = each_mysql_database
+    database.execute("CREATE TABLE t (id int PRIMARY KEY); FLUSH BINARY LOGS; INSERT INTO t VALUES (1)")
+    run = begun(read(database))
+    run.source.close()
+    database.execute("INSERT INTO t VALUES (2)")
+    monkeypatch.setattr("cdcsync.mysql.source.OFFSET_MAX", 10)
+    position = run.encoded()
+    monkeypatch.setattr("cdcsync.mysql.stream.OFFSET_MAX", 10)
+
+    again = read(database).open(position, 1).take(has_changes(1))
+
+    assert [change.after for change in again.changes] == [(2,)]
