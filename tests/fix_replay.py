@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fix_command import stopped
+from fix_job import arrived
 from fix_postgres import drop_database, make_database
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Kept:
         """Run until all that is committed now is stored; the slots stand then."""
         process = self.command.start("run", self.path)
         end = self.lsn()
-        self.command.wait(lambda got: got.get("state") == "running" and reached(got, end), self.name)
+        arrived(process, lambda: reached(self.command.status(self.name), end))
         assert stopped(process)[0] == 0
 
     def lsn(self) -> int:
@@ -88,6 +89,8 @@ class Kept:
 
 def reached(got: dict[str, object], lsn: int) -> bool:
     """Return whether the stored position has come so far."""
+    if got.get("state") != "running":
+        return False
     text = str(got.get("position", "")).partition('"lsn":"')[2].partition('"')[0]
     if not text or "copying" in str(got["position"]):
         return False

@@ -46,7 +46,8 @@ CREATE TABLE IF NOT EXISTS {table} (
 _TAKE: Final = """
 INSERT INTO {table} (pipeline, lane, fence, source, tables, holder, updated_at)
 VALUES (%s, %s, 1, %s, %s, %s, utc_timestamp(6))
-ON DUPLICATE KEY UPDATE fence = fence + 1, source = VALUES(source), tables = VALUES(tables), holder = VALUES(holder),
+ON DUPLICATE KEY UPDATE fence = fence + 1, source = IF(VALUES(source) = '', source, VALUES(source)),
+    tables = IF(VALUES(tables) = '[]', tables, VALUES(tables)), holder = VALUES(holder),
     updated_at = VALUES(updated_at)
 """
 _SAVE: Final = (

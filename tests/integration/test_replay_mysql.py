@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fix_command import stopped
+from fix_job import arrived
 from fix_mysql import drop_mysql_database, make_mysql_database
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class KeptMysql:
         """Run until all that is committed now is stored."""
         process = self.command.start("run", self.path)
         end = self.end()
-        self.command.wait(lambda got: got.get("state") == "running" and reached(got, end))
+        arrived(process, lambda: reached(self.command.status(), end))
         assert stopped(process)[0] == 0
 
     def end(self) -> tuple[str, int]:
@@ -107,7 +108,7 @@ class KeptMysql:
 
 def reached(got: dict[str, object], end: tuple[str, int]) -> bool:
     """Return whether the stored position has come so far."""
-    if not got.get("position"):
+    if got.get("state") != "running" or not got.get("position"):
         return False
     position = json.loads(str(got["position"]))
     return (str(position["file"]), int(position["offset"])) >= end

@@ -168,6 +168,19 @@ def test_a_pipeline_killed_again_and_again_on_its_way_back_ends_equal(
         assert (rows(file, table) if system == "sqlite" else target.query(query)) == ours(kept, table)
 
 
+def test_a_target_table_that_is_gone_is_refused_after_going_back_too(kept: Kept, target: Database) -> None:
+    kept.sink = target.url
+    kept.source.execute(SHOP)
+    kept.run()
+    start, _ = traffic(kept)
+    kept.run()
+    target.execute("DROP TABLE u")
+
+    assert kept.command("replay", kept.path, "--from", start, "--rewind", "--yes").returncode == 0
+
+    refused(kept, 65, "public.u is gone", "run")
+
+
 def test_the_slot_that_went_back_keeps_being_synchronised(kept: Kept) -> None:
     kept.source.execute(SHOP)
     kept.run()
