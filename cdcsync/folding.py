@@ -157,12 +157,11 @@ class Fold:
 
     def add(self, change: Any, ref: Any) -> str:
         """Take one change; return why it is rejected, or nothing."""
-        operation = change[1]
+        _, operation, before, after = change
         if not self.keyed:
-            return self._append(operation, change[3], ref)
+            return self._append(operation, after, ref)
         if operation is Operation.INSERT or operation is Operation.READ:
-            return self._insert(change[3], ref)
-        before = change[2]
+            return self._insert(after, ref)
         old = self._key(before)
         if old is None:
             return (
@@ -171,7 +170,7 @@ class Fold:
         if operation is Operation.DELETE:
             self._delete(old, before, ref)
             return ""
-        return self._update(old, before, change[3], ref)
+        return self._update(old, before, after, ref)
 
     def _key(self, row: Any) -> Any:
         """Return the key, None when a part of it is null or not known."""
@@ -365,14 +364,14 @@ def fold(batch: Batch) -> list[Group | Barrier]:
         for index, item in enumerate(transaction.items):
             if isinstance(item, Message):
                 continue
-            if not isinstance(item, Change) or item[1] is Operation.TRUNCATE:
+            if not isinstance(item, Change) or item.operation is Operation.TRUNCATE:
                 _close(parts, folds)
                 versions.clear()
                 table = None
                 parts.append(Barrier(item, (at, index)))
                 continue
-            if item[0] is not table:
-                table = item[0]
+            if item.table is not table:
+                table = item.table
                 if versions.setdefault((table.schema, table.name), table) != table:
                     _close(parts, folds)
                     versions.clear()

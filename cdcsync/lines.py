@@ -60,10 +60,11 @@ class Lines:
             if type(item) is not Change:
                 text += _other(item, end)
                 continue
-            if item[0] is not table:
-                table = item[0]
-                plan = self._plan(table)
-            text += _dumps(plan.line(end, tail, item[1], item[2], item[3]), None, _NEWLINE)
+            of, operation, before, after = item
+            if of is not table:
+                table = of
+                plan = self._plan(of)
+            text += _dumps(plan.line(end, tail, operation, before, after), None, _NEWLINE)
 
     def _tail(self, transaction: Transaction) -> bytes:
         """Return what all lines of the transaction end with; commits of one second share its text.
