@@ -82,13 +82,23 @@ def check(config: MysqlSource, context: SourceContext) -> list[Finding]:
 
 def refuse(connection: Connection, config: MysqlSource, context: SourceContext) -> None:
     """Raise Fatal for what a start cannot live with, with the SQL that mends it; cheap, for each start."""
-    for finding in [*log_findings(connection.server), *circles(connection, _tables(connection, context), context)]:
-        if finding.severity is Severity.ERROR:
-            msg = f"{finding.subject} {finding.message}"
-            raise Fatal(msg, hint=finding.remedy or "run `cdcsync check`", status=ExitStatus.CONFIG)
-    if config.server_id is not None and config.server_id == connection.server.server_id:
-        msg = f"server_id {config.server_id} is the server's own"
-        raise Fatal(msg, hint="give another `server_id` in the section, or none", status=ExitStatus.CONFIG)
+    server = connection.server
+    _refuse_errors(log_findings(server), ExitStatus.CONFIG)
+    _refuse_errors(grants.findings(connection, ()), ExitStatus.PERMISSION)
+    _refuse_errors(circles(connection, _tables(connection, context), context), ExitStatus.CONFIG)
+    if config.server_id == server.server_id:
+        msg = f"server_id {config.server_id} is taken by the server itself ({server.uuid})"
+        hint = "give another `server_id` in the section, or none: one is chosen then"
+        raise Fatal(msg, hint=hint, status=ExitStatus.OWNERSHIP)
+
+
+def _refuse_errors(findings: Sequence[Finding], status: ExitStatus) -> None:
+    wrong = [finding for finding in findings if finding.severity is Severity.ERROR]
+    if wrong:
+        msg = "; ".join(f"{finding.subject} {finding.message}" for finding in wrong)
+        raise Fatal(
+            msg, hint="\n     ".join(finding.remedy or "run `cdcsync check`" for finding in wrong), status=status
+        )
 
 
 def log_findings(server: Server) -> list[Finding]:

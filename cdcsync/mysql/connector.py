@@ -80,6 +80,7 @@ CONNECTOR = Connector(
         stored=stored,
         log=Log(_tail, reach, at_time, placed),
         dialect=DIALECT,
+        moves=True,
     ),
     sink=SinkSpec(
         config=MysqlSink,

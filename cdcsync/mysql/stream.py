@@ -195,7 +195,12 @@ class Stream:
         before = len(chunks)
         have = sum(map(len, chunks))
         for _ in range(TLS_RECORDS_MAX if self._is_tls else 1):
-            chunk = self._some()
+            try:
+                chunk = self._some()
+            except Transient:
+                if len(chunks) == before:
+                    raise
+                break  # what came before the end is read first: it may say why
             if not chunk:
                 break
             chunks.append(chunk)
