@@ -33,6 +33,11 @@ ROW_HINT: Final = (
     "SET GLOBAL binlog_format = 'ROW', and let no session change it; mend the rows of the statement in the target by "
     "hand, and go on behind it with `cdcsync positions set`"
 )
+SEQUENCE: Final = (
+    "next_not_cached_value", "minimum_value", "maximum_value", "start_value", "increment", "cache_size", "cycle_option",
+    "cycle_count",
+)  # fmt: skip
+"""Columns of MariaDB's sequences, which log their numbers as rows of a table."""
 _SHADOWS: Final = re.compile(r"_+(?P<of>.+?)_(?:gho|new|ghost)")
 _LEFT: Final = re.compile(r"_+(?P<of>.+?)_(?:\d+_)?(?:del|old)\d*")
 """The tables that gh-ost and pt-online-schema-change put in a table's place, and what they call the old one."""
@@ -82,6 +87,8 @@ class Tables:
         else:
             hints = self._schema.prove(layout, framing.file, framing.began)
         full = described(layout, hints)
+        if full.names == SEQUENCE:
+            return Plan(body, None, RowsDecoder(layout, None, self._zero_dates), False, [])  # noqa: FBT003
         table = table_of(full)
         old, statement = before
         last = old.table if old is not None else None

@@ -13,7 +13,7 @@ from cdcsync.mysql.groups import Rows
 from cdcsync.mysql.position import Prepared, file_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from cdcsync.mysql.groups import Groups
     from cdcsync.mysql.stream import Stream
@@ -53,7 +53,8 @@ class Decision:
         self._began: tuple[str, int] | None = None
         """Where the group that is looked at begins."""
         self._found: Prepared | None = None
-        self._inner: list[bytes] = []
+        self._inner: Iterator[bytes] | None = None
+        """Events of a compressed transaction that are not taken yet."""
         if self._prepared.file:
             self._begin(self._prepared)
         else:
@@ -66,9 +67,8 @@ class Decision:
         while not self._assembler.full:
             if self._stage is _Stage.DONE:
                 return False
-            if self._inner:
-                event = self._inner.pop(0)
-                self._rows_of(event[4], event, len(event))
+            if self._inner is not None:
+                self._take_inner(self._inner)
                 continue
             event_or_none = self._stream.read()
             if event_or_none is None:
@@ -110,6 +110,13 @@ class Decision:
         if self._stage is _Stage.SEARCH and self._is_past():
             self._end_search()
 
+    def _take_inner(self, events: Iterator[bytes]) -> None:
+        event = next(events, None)
+        if event is None:
+            self._inner = None
+        else:
+            self._rows_of(event[4], event, len(event))
+
     def _rows_of(self, kind: int, event: bytes, end: int) -> None:
         if kind in compressed.PLAIN:
             event = compressed.rows(event, end)
@@ -119,7 +126,7 @@ class Decision:
         elif 23 <= kind <= 25 or 30 <= kind <= 32 or kind == binlog.PARTIAL_UPDATE_ROWS:  # noqa: PLR2004  rows
             self._rows.add(kind, event, end, self._prepared.xid)
         elif kind == binlog.TRANSACTION_PAYLOAD:
-            self._inner = list(compressed.payload(event, end))
+            self._inner = compressed.payload(event, end)
         elif kind == binlog.QUERY:
             self._refuse_undoing(binlog.query(event, binlog.HEADER, end).text)
 

@@ -6,16 +6,20 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from fix_mysql import drop_mysql_database, make_mysql_database
 from fix_mysql_source import begun, has_changes
 
 from cdcsync.change import Change, Operation, SchemaChange
 from cdcsync.errors import Fatal, Transient
+from cdcsync.mysql import gtid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fix_mysql import MysqlDatabase
     from fix_mysql_source import MysqlRun
+
+    from cdcsync.testing.mysql_servers import MysqlServer
 
 NUMBERS = "(SELECT 1 + a.i + b.i * 10 + c.i * 100 + d.i * 1000 + e.i * 10000 AS n FROM d a, d b, d c, d d, d e)"
 
@@ -31,6 +35,7 @@ def whole(run: MysqlRun) -> bool:
     return bool(run.transactions) and run.transactions[-1].last and run.transactions[-1].part > 0
 
 
+@pytest.mark.pure
 def test_inserts_updates_and_deletes_arrive_in_commit_order(
     each_mysql_database: MysqlDatabase, read: Callable[..., MysqlRun]
 ) -> None:
@@ -57,6 +62,7 @@ def test_inserts_updates_and_deletes_arrive_in_commit_order(
     assert abs(run.transactions[0].commit_time_us / 1e6 - time.time()) < 30
 
 
+@pytest.mark.pure
 def test_a_huge_transaction_comes_in_parts_and_resumes_inside(
     each_mysql_database: MysqlDatabase, read: Callable[..., MysqlRun]
 ) -> None:
@@ -267,6 +273,7 @@ def test_the_swap_of_an_online_schema_change_goes_on_with_the_copy(
     assert [type(item) for item in run.items] == [Change, SchemaChange, Change]
 
 
+@pytest.mark.pure
 def test_savepoints_take_back_what_they_must(each_mysql_database: MysqlDatabase, read: Callable[..., MysqlRun]) -> None:
     """A temporary table makes MariaDB log what is rolled back; elsewhere the server leaves it out."""
     database = each_mysql_database
@@ -378,3 +385,53 @@ def test_a_place_that_the_protocol_has_no_room_for_is_read_up_to(
     again = read(database).open(position, 1).take(has_changes(1))
 
     assert [change.after for change in again.changes] == [(2,)]
+
+
+def test_numbers_of_a_sequence_are_no_rows(mariadb11: MysqlServer, read: Callable[..., MysqlRun]) -> None:
+    database = make_mysql_database(mariadb11)
+    database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    run = begun(read(database))
+    database.execute("CREATE SEQUENCE s; INSERT INTO t VALUES (NEXTVAL(s)), (NEXTVAL(s)); SELECT NEXTVAL(s)")
+    database.execute("INSERT INTO t VALUES (3)")
+
+    run.take(has_changes(3))
+
+    assert [change.after for change in run.changes] == [(1,), (2,), (3,)]
+    drop_mysql_database(database)
+
+
+def test_a_server_that_crashes_and_comes_back_is_read_on(
+    each_mysql_database: MysqlDatabase, read: Callable[..., MysqlRun]
+) -> None:
+    database = each_mysql_database
+    database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    run = begun(read(database))
+    for number in range(0, 30, 3):
+        database.execute(f"INSERT INTO t VALUES ({number}), ({number + 1}); INSERT INTO t VALUES ({number + 2})")
+    run.take(has_changes(10))
+    database.server.kill()
+    with pytest.raises(Transient):
+        run.take(has_changes(31))
+    got = len(run.changes)
+    position = run.encoded()
+    database.server.start()
+    database.execute("INSERT INTO t VALUES (30)")
+
+    again = read(database).open(position, 1).take(has_changes(31 - got))
+
+    assert [change.after for change in run.changes + again.changes] == [(number,) for number in range(31)]
+
+
+def test_the_position_has_the_servers_own_gtids_of_every_domain(
+    each_mysql_database: MysqlDatabase, read: Callable[..., MysqlRun]
+) -> None:
+    database = each_mysql_database
+    database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    run = begun(read(database))
+    other = "SET gtid_domain_id = 5; " if database.server.build.name.startswith("mariadb") else ""
+    database.execute(f"INSERT INTO t VALUES (1); {other}INSERT INTO t VALUES (2); INSERT INTO t VALUES (3)")
+
+    run.take(has_changes(3))
+
+    assert run.position is not None
+    assert run.position.gtids == gtid.parse(database.server.logged().replace("\n", ""))

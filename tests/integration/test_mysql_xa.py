@@ -59,6 +59,7 @@ def afters(run: MysqlRun) -> list[Any]:
     return [change.after for change in run.changes]
 
 
+@pytest.mark.pure
 def test_rows_of_a_prepared_transaction_come_with_its_commit(branch: Branch, read: Callable[..., MysqlRun]) -> None:
     run = begun(read(branch.database))
     branch.prepare("a", "INSERT INTO t VALUES (1)", "INSERT INTO t VALUES (2)")
