@@ -82,12 +82,18 @@ def hints_of(server: MysqlServer, schema: str, name: str) -> Hints:
         "AND index_name = 'PRIMARY' ORDER BY seq_in_index",
         [schema, name],
     )
+    versioned = server.query(
+        "SELECT 1 FROM information_schema.tables WHERE table_schema = %s AND table_name = %s "
+        "AND table_type = 'SYSTEM VERSIONED'",
+        [schema, name],
+    )
     return Hints(
         tuple(
             ColumnHint(column, _text(declared), charset, nullable == "YES", bool(generated))
             for column, declared, charset, nullable, generated in columns
         ),
         tuple(column for (column,) in key),
+        bool(versioned),
     )
 
 

@@ -28,7 +28,7 @@ _INLINED: Final = {2: {_LITERAL, _INT16, _UINT16}, 4: {_LITERAL, _INT16, _UINT16
 """Types that stand in the entry itself, by the size of offsets."""
 _REPLACE, _INSERT, _REMOVE = 0, 1, 2
 _PLAIN_DIGITS: Final = 15
-"""Doubles with the point that many places to the right or left are written without exponent (`my_gcvt`)."""
+"""Doubles with the point up to that many places to the right or left, or with a fraction, have no exponent (`my_gcvt`)."""
 _LINE: Final = 76
 _BREAK: Final = "\\n"
 """The server breaks base64 into lines, and escapes the breaks."""
@@ -138,7 +138,7 @@ def double_text(value: float) -> str:
     if not digits:
         return f"{sign}0.0"
     point = int(exponent) + 1
-    if not -_PLAIN_DIGITS < point <= _PLAIN_DIGITS:
+    if point <= -_PLAIN_DIGITS or (point > _PLAIN_DIGITS and len(digits) <= point):
         tail = f".{digits[1:]}" if digits[1:] else ""
         return f"{sign}{digits[0]}{tail}e{point - 1}"
     if point <= 0:

@@ -74,6 +74,14 @@ def _single(text: str) -> float:
     return shortest(float(text))
 
 
+def _decimal(text: str) -> str:
+    """Return a decimal without the zeros that ZEROFILL puts before it."""
+    if text[0] != "0":
+        return text
+    found = text.lstrip("0")
+    return found if found[:1].isdigit() else f"0{found}"
+
+
 def _label(text: str | bytes) -> str:
     """Return a label; those of a binary character set come as bytes."""
     return text if isinstance(text, str) else text.decode()
@@ -83,4 +91,9 @@ def _labels(text: str | bytes) -> tuple[str, ...]:
     return tuple(_label(text).split(",")) if text else ()
 
 
-_PARSERS: Final[Mapping[Kind, Parser]] = {Kind.ENUM: _label, Kind.SET: _labels, Kind.GEOMETRY: ewkb}
+_PARSERS: Final[Mapping[Kind, Parser]] = {
+    Kind.DECIMAL: _decimal,
+    Kind.ENUM: _label,
+    Kind.SET: _labels,
+    Kind.GEOMETRY: ewkb,
+}
