@@ -52,6 +52,8 @@ class _Session:
     decision: Decision | None = None
     given: tuple[str, int] = ("", 0)
     """File and offset that a batch had last."""
+    fault: Fatal | None = None
+    """Raised when all that was read before it is given."""
 
 
 class MysqlBinlog:
@@ -107,11 +109,14 @@ class MysqlBinlog:
         until = self._clock() + timeout_s
         gathered = 0.0
         while True:
-            self._drain(session)
+            self._drain_up_to_fault(session)
             now = self._clock()
+            if session.fault is not None and not session.assembler.ready:
+                raise session.fault
             if session.assembler.ready:
                 gathered = gathered or now + GATHER_S
-                if session.assembler.full or now >= gathered or not self._wait(session, 0.0):
+                full = session.assembler.full or session.fault is not None
+                if full or now >= gathered or not self._wait(session, 0.0):
                     return self._taken(session, now)
             elif now >= until or not self._wait(session, until - now):
                 return self._idle(session, now)
@@ -196,6 +201,15 @@ class MysqlBinlog:
         name = readers.name_of(self._context, purpose)
         reader = Reader(number, name, config.heartbeat.total_seconds(), config.silence_max.total_seconds())
         return Stream(connection, reader, self._clock)
+
+    def _drain_up_to_fault(self, session: _Session) -> None:
+        """Take what was received; what is whole before a fault is given before it is raised."""
+        if session.fault is not None:
+            return
+        try:
+            self._drain(session)
+        except Fatal as fault:
+            session.fault = fault
 
     def _drain(self, session: _Session) -> None:
         """Take what was received, until a batch is full."""

@@ -435,3 +435,20 @@ def test_the_position_has_the_servers_own_gtids_of_every_domain(
 
     assert run.position is not None
     assert run.position.gtids == gtid.parse(database.server.logged().replace("\n", ""))
+
+
+def test_what_was_committed_before_a_fault_is_delivered_before_it(
+    mysql_database: MysqlDatabase, read: Callable[..., MysqlRun]
+) -> None:
+    """Else going on behind the fault would lose it."""
+    mysql_database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    run = begun(read(mysql_database))
+    run.source.close()
+    mysql_database.execute("INSERT INTO t VALUES (1); INSERT INTO t VALUES (2); DROP TABLE t")
+    again = read(mysql_database).open(run.encoded(), 1)
+
+    for _ in range(2):
+        with pytest.raises(Fatal, match="t was dropped"):
+            again.take(has_changes(3))
+
+    assert [change.after for change in again.changes] == [(1,), (2,)]
