@@ -15,7 +15,7 @@ from cdcsync.errors import Fatal
 from cdcsync.mysql.binary_json import changed
 from cdcsync.mysql.config import ZeroDates
 from cdcsync.mysql.table_map import HINT, lenenc
-from cdcsync.mysql.temporal import KEPT_MAX, Dates, ZeroDate, clock, of_day
+from cdcsync.mysql.temporal import KEPT_MAX, Dates, ZeroDate, clock, no_calendar, of_day
 from cdcsync.mysql.values import decimal_groups, plan_of
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ _missing: Final = UNCHANGED
 _double: Final = struct.Struct("<d").unpack_from
 FLAGS: Final = 0x8F
 """End of statement, no foreign key checks, relaxed unique checks, complete rows; MariaDB: no check constraints."""
-PARTIAL: Final = 39
-"""PARTIAL_UPDATE_ROWS_EVENT."""
+_IMAGES_MAX: Final = 256
+"""Sets of columns that a table's decoder keeps; sessions choose them."""
 
 
 class RowsDecoder:
@@ -192,7 +192,7 @@ class RowsDecoder:
         shown = self._shown.get(bitmap)
         if shown is None:
             shown = [index for index in range(self._size) if bitmap[index >> 3] >> (index & 7) & 1]
-            if len(self._shown) >= KEPT_MAX:
+            if len(self._shown) >= _IMAGES_MAX:
                 self._shown.clear()
             self._shown[bitmap] = shown
         return shown
@@ -447,8 +447,7 @@ class RowsDecoder:
         self._partial = 0
         where = f"{self._layout.qualified}, column {self._name(index)}"
         if isinstance(error, ZeroDate):
-            msg = f"{where} holds a date that no calendar has"
-            return Fatal(msg, hint="`zero_dates: null` or `zero_dates: text` in the source's section lets it through")
+            return no_calendar(where)
         if isinstance(error, UnicodeDecodeError):
             msg = f"{where} holds bytes that are no text of its character set"
             return Fatal(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from cdcsync.mysql.config import ZeroDates
-from cdcsync.mysql.temporal import Dates, moment_parser, trimmed
+from cdcsync.mysql.temporal import Dates, ZeroDate, moment_parser, no_calendar, trimmed
 from cdcsync.mysql.values import bit_reader, ewkb, shortest
 from cdcsync.types import Kind
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from cdcsync.change import Column, Row, Table, Value
+    from cdcsync.errors import Fatal
     from cdcsync.types import Type
 
     Parser = Callable[[Any], Value]
@@ -38,19 +39,35 @@ class SelectedRows:
 
     def __init__(self, table: Table, zero_dates: ZeroDates = ZeroDates.STOP) -> None:
         dates = Dates(zero_dates)
+        self._table = table
         self._parsers = [_parser(column.type, dates) for column in table.columns]
 
     def row(self, answer: Sequence[Any]) -> Row:
         """Return the row of an answer: text, or bytes where a value has no character set, or int for integers.
 
-        Raises temporal.ZeroDate where the pipeline is to stop at a date that no calendar has.
+        Raises Fatal, as the log's decoder does, where the pipeline is to stop at a date that no calendar has.
         """
-        return tuple(
-            [
-                value if value is None or parse is None else parse(value)
-                for value, parse in zip(answer, self._parsers, strict=True)
-            ]
-        )
+        try:
+            return tuple(
+                [
+                    value if value is None or parse is None else parse(value)
+                    for value, parse in zip(answer, self._parsers, strict=True)
+                ]
+            )
+        except ZeroDate:
+            raise self._stopped(answer) from None
+
+    def _stopped(self, answer: Sequence[Any]) -> Fatal:
+        """Return the verdict on the first such date of a row."""
+        name = ""
+        for value, parse, column in zip(answer, self._parsers, self._table.columns, strict=True):
+            try:
+                if value is not None and parse is not None:
+                    parse(value)
+            except ZeroDate:
+                name = column.name
+                break
+        return no_calendar(f"{self._table.qualified}, column {name}")
 
 
 def _parser(kind: Type, dates: Dates) -> Parser | None:

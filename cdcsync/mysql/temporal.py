@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING, Final
 
+from cdcsync.errors import Fatal
 from cdcsync.mysql.config import ZeroDates
 
 if TYPE_CHECKING:
@@ -21,6 +22,12 @@ KEPT_MAX: Final = 20_000
 
 class ZeroDate(ValueError):  # noqa: N818  a finding that the decoder turns into its verdict
     """A date that no calendar has, where the pipeline is to stop at it."""
+
+
+def no_calendar(where: str) -> Fatal:
+    """Return the verdict on such a date."""
+    msg = f"{where} holds a date that no calendar has"
+    return Fatal(msg, hint="`zero_dates: null` or `zero_dates: text` in the source's section lets it through")
 
 
 class Dates:
