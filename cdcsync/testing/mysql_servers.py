@@ -263,6 +263,7 @@ class MysqlServer:
             "--no-defaults",
             f"--basedir={home}",
             f"--datadir={self.data}",
+            f"--tmpdir={self.directory}",
             f"--lc-messages-dir={home / self.build.messages}",
             f"--innodb-log-file-size={self.settings['innodb_log_file_size']}",
         ]
