@@ -112,7 +112,7 @@ def parse(event: bytes, at: int, end: int, dialect: Dialect) -> Layout:
     """
     try:
         return _Reader(event, at, end, dialect).layout()
-    except (IndexError, UnicodeDecodeError, ValueError) as error:
+    except (IndexError, KeyError, StopIteration, ValueError) as error:
         raise fault("a table map", f"it cannot be read ({type(error).__name__})") from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, localcontext
@@ -350,3 +351,31 @@ def test_rows_of_a_table_that_nobody_wants_are_counted_without_names() -> None:
 
     assert counter.count(data, HEADER, len(data), 31) == 2
     assert len(counter.starts) == 2
+
+
+MANY = [
+    (1, b""), (2, b""), (9, b""), (3, b""), (8, b""), (4, b"\4"), (5, b"\x08"), (246, b"\x0a\2"), (246, b"\x41\x1e"),
+    (10, b""), (18, b"\6"), (17, b"\3"), (19, b"\2"), (13, b""), (16, b"\5\1"), TEXT, (252, b"\4"), (254, b"\xf7\1"),
+    (254, b"\xf8\2"), (254, b"\xfe\x0a"), (255, b"\4"), (245, b"\4"),
+]  # fmt: skip
+"""A column of nearly every type."""
+MANY_OPTIONAL = field(1, b"\0\0") + field(2, packed(45)) + names(*(f"c{at}" for at in range(len(MANY))))
+MANY_OPTIONAL += field(6, packed(1) + string("a")) + field(5, packed(2) + string("p") + string("q"))
+
+
+@given(st.binary(min_size=1, max_size=300), st.sampled_from([23, 24, 25, 30, 31, 32, 39]), st.sampled_from(ZeroDates))
+def test_bytes_that_are_no_rows_are_told_and_nothing_else(noise: bytes, kind: int, policy: ZeroDates) -> None:
+    made = decoder(table_map(MANY, MANY_OPTIONAL), zero_dates=policy)
+    for data in (rows(kind, len(MANY), noise), rows(kind, len(MANY), bytes(3), noise, bytes(200))):
+        for call in (made.decode, made.count):
+            with contextlib.suppress(Fatal):
+                call(data, HEADER, len(data), kind)
+
+
+@given(st.data())
+def test_a_table_map_with_a_byte_turned_is_read_or_told_and_nothing_else(data: st.DataObject) -> None:
+    made = bytearray(table_map(MANY, MANY_OPTIONAL))
+    made[data.draw(st.integers(HEADER, len(made) - 1))] = data.draw(st.integers(0, 255))
+
+    with contextlib.suppress(Fatal):
+        described(parse(bytes(made), HEADER, len(made), data.draw(st.sampled_from([MYSQL, MARIADB]))), None)
