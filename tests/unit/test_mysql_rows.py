@@ -165,6 +165,19 @@ def test_mariadb_speaks_of_the_sign_of_years_and_the_charset_of_geometries() -> 
     assert layout.charsets == ("", "", "binary", "latin1")
 
 
+def test_metadata_that_later_servers_write_is_known() -> None:
+    """COLUMN_VISIBILITY (MySQL 8.0.23) and the dimensions of VECTOR (9.0)."""
+    made = table_map(
+        [(3, b""), (242, b"\4")], field(1, b"\0") + names("id", "v") + field(12, b"\x80") + field(13, b"\2")
+    )
+    data = rows(30, 2, b"\0" + struct.pack("<iI", 1, 8) + struct.pack("<ff", 1, 2))
+
+    assert parse(made, HEADER, len(made), MYSQL).invisible == (False, True)
+    (change,) = decoder(made).decode(data, HEADER, len(data), 30)
+    assert change.after == (1, struct.pack("<ff", 1, 2))
+    assert change.table.columns[1].type.name == "vector"
+
+
 HINTS = Hints(
     (
         ColumnHint("id", "int(10) unsigned", nullable=False),
