@@ -97,12 +97,14 @@ def tokens(query: Query) -> Iterator[_Token]:
 
 def effects(query: Query) -> Effects:
     """Return what the statement does to tables."""
-    words = _Words(list(tokens(query)), query.database)
-    first = words.keyword()
-    if first in _DML or (first == "SET" and words.skip("STATEMENT")):
+    coming = tokens(query)
+    head = next((token for token in coming if token.text != "("), _Token("", "p"))
+    first = head.text.upper() if head.kind == "w" else ""
+    if first in _DML or (first == "SET" and next(coming, head).says("STATEMENT")):
         return Effects(rows=True)
     if first in _HARMLESS or not first:
         return NOTHING
+    words = _Words(list(coming), query.database)
     if first == "TRUNCATE":
         words.skip("TABLE")
         return Effects(truncated=tuple(words.names(1)))
@@ -128,14 +130,6 @@ class _Words:
     def peek(self) -> _Token:
         """Return the next word, an empty one at the end."""
         return self._found[self._at] if self._at < len(self._found) else _Token("", "p")
-
-    def keyword(self) -> str:
-        """Take the next word that is a keyword, past opening brackets; "" at the end."""
-        while self.peek().text == "(":
-            self._at += 1
-        word = self.peek()
-        self._at += 1
-        return word.text.upper() if word.kind == "w" else ""
 
     def skip(self, *words: str) -> bool:
         """Pass over words as long as they are among these; return whether there was one."""

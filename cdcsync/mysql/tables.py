@@ -61,6 +61,8 @@ class Tables:
         """What becomes of zero dates, and whether the server takes names without minding their case."""
         self._known = known
         """The wanted tables that the catalogue has now."""
+        self._listed: set[Name] | None = None
+        """Their names, as they were when they were last needed."""
         self._plans: dict[Name, Plan] = {}
         """The newest of each table."""
         self._statements: dict[Name, str] = {}
@@ -118,6 +120,7 @@ class Tables:
         for name in done.altered:
             if self._wants(name):
                 self._statements[self._folded(name)] = query.text
+                self._listed = None
         return [self._truncate(self._folded(name)) for name in done.truncated if self._wants(name)], done.opens
 
     def _truncate(self, name: Name) -> Item:
@@ -132,25 +135,25 @@ class Tables:
 
     def _refuse_rows(self, query: Query) -> None:
         """Stop at a statement that may change rows of a wanted table: it is told by any of its words, in doubt too."""
-        words = [token for token in tokens(query) if token.kind in {"w", "q"} or token.text == "."]
         wanted = self._all_wanted()
-        for index, token in enumerate(words):
-            names = [(query.database, token.text)]
-            if index + 2 < len(words) and words[index + 1].text == ".":
-                names = [(token.text, words[index + 2].text)]
-            elif index and words[index - 1].text == ".":
+        before, after_dot, first = "", False, True
+        for token in tokens(query):
+            if token.kind not in {"w", "q"}:
+                after_dot = token.text == "."
                 continue
-            for name in names:
-                if self._folded(name) in wanted:
-                    what = f"may change rows of {_dotted(name)}"
-                    raise _unlogged(what)
-        if wanted and words and words[0].says("CALL", "DO", "SELECT", "VALUES"):
-            raise _unlogged("calls what may change rows of any table")
+            name = (before, token.text) if after_dot else (query.database, token.text)
+            if self._folded(name) in wanted:
+                what = f"may change rows of {_dotted(name)}"
+                raise _unlogged(what)
+            if first and wanted and token.says("CALL", "DO", "SELECT", "VALUES"):
+                raise _unlogged("calls what may change rows of any table")
+            before, after_dot, first = token.text, False, False
 
     def _all_wanted(self) -> set[Name]:
-        """Return the wanted tables that the log has shown or the catalogue has now."""
-        names = {name for name, plan in self._plans.items() if plan.wanted}
-        return names | {(table.schema, table.name) for table in self._known()}
+        """Return the wanted tables that the log has shown or the catalogue has."""
+        if self._listed is None:
+            self._listed = {(table.schema, table.name) for table in self._known()}
+        return self._listed | {name for name, plan in self._plans.items() if plan.wanted}
 
     def _refuse_database(self, schema: str) -> None:
         for name in sorted(self._all_wanted()):
