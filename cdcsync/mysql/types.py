@@ -319,8 +319,7 @@ def _string_type(layout: Layout, index: int) -> Type:
     if code in {log.BLOB, log.BLOB_COMPRESSED}:
         if declared == "json" and not binary:
             return Type(Kind.JSON, name="json", system=SYSTEM)
-        size = meta - (code == log.BLOB_COMPRESSED)
-        return Type(Kind.BYTES if binary else Kind.TEXT, name=(_BLOBS if binary else _TEXTS)[size - 1], system=SYSTEM)
+        return Type(Kind.BYTES if binary else Kind.TEXT, name=(_BLOBS if binary else _TEXTS)[meta - 1], system=SYSTEM)
     fixed = code == log.STRING
     size = meta - (code == log.VARCHAR_COMPRESSED)
     if binary:
