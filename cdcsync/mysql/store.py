@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 LOCK_WAIT_S: Final = 3
 """How long the lock of a process that was just killed may linger: the server ends its session by itself."""
+STATEMENT_WAIT_S: Final = 7200.0
+"""A truncate is a DELETE of all rows; that the server's machine is gone is told by keepalives, much sooner."""
 _NO_TABLE: Final = frozenset({1146, 1049, 1142})
 
 _CREATE: Final = """
@@ -104,7 +106,11 @@ class MysqlStore:
         self.close()
         self._lane = lane
         self._connection = connect(
-            self._config, purpose=f"cdcsync {self._context.pipeline}", end=self._end, read_write=True
+            self._config,
+            purpose=f"cdcsync {self._context.pipeline}",
+            end=self._end,
+            read_write=True,
+            read_wait_s=STATEMENT_WAIT_S,
         )
         try:
             with self._judged("opening the positions"):

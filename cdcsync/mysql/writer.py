@@ -67,6 +67,8 @@ class Writer:
         self._plan_of = plan_of
         self._place = place
         self._foreign_keys = foreign_keys
+        self._together = min(PACKET_MAX, int(connection.server.variable("max_allowed_packet", "1048576")) // 4)
+        """Characters of up to four bytes."""
 
     def plan(self, parts: Sequence[Group | Barrier]) -> list[Part]:
         """Return the works of each group in the order in which they are written, and the barriers between."""
@@ -85,7 +87,7 @@ class Writer:
 
         Raises MysqlError, Missed and Unfit; the caller rolls back.
         """
-        queue = _Queue(self._connection, opening)
+        queue = _Queue(self._connection, opening, self._together)
         for part in parts:
             if isinstance(part, list):
                 for work in part:
@@ -209,7 +211,7 @@ class Writer:
         if work.sequential and len(work.rows) > 1:
             return self._one_by_one(work)
         try:
-            queue = _Queue(self._connection, [])
+            queue = _Queue(self._connection, [], self._together)
             queue.put(requests_of(work))
             queue.flush()
         except Unfit as unfit:
@@ -260,8 +262,9 @@ class Writer:
 class _Queue:
     """Statements that go out together."""
 
-    def __init__(self, connection: Connection, opening: Sequence[str]) -> None:
+    def __init__(self, connection: Connection, opening: Sequence[str], size_max: int) -> None:
         self._connection = connection
+        self._size_max = size_max
         self._waiting = [Request(sql) for sql in opening]
         self._size = 0
         self.last = 0
@@ -270,7 +273,7 @@ class _Queue:
     def put(self, requests: Iterator[Request] | Sequence[Request]) -> None:
         """Take some, and send when there are many. Raises MysqlError, Missed, and what the iterator raises."""
         for request in requests:
-            if self._size + len(request.sql) > PACKET_MAX or len(self._waiting) >= STATEMENTS_MAX:
+            if self._size + len(request.sql) > self._size_max or len(self._waiting) >= STATEMENTS_MAX:
                 self.flush()
             self._waiting.append(request)
             self._size += len(request.sql)

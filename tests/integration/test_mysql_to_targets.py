@@ -117,7 +117,7 @@ def fits_postgres(case: Case) -> bool:
     return not (case[0].startswith("time(") and "-" in case[1]) and "838" not in case[1] and r"\0" not in case[1]
 
 
-def test_into_postgres(each_mysql_database: MysqlDatabase, database: Database) -> None:
+def test_into_postgres_every_value_is_the_same(each_mysql_database: MysqlDatabase, database: Database) -> None:
     listed = [case for case in cases(each_mysql_database.server) if fits_postgres(case)]
     table, rows = logged(each_mysql_database, listed)
     config = PostgresConfig.model_validate(postgres_url(database.url))
@@ -127,7 +127,7 @@ def test_into_postgres(each_mysql_database: MysqlDatabase, database: Database) -
     assert unlike(table, rows, read(postgres_scanner(config, CONTEXT), table), listed, []) == []
 
 
-def test_into_sqlite(each_mysql_database: MysqlDatabase, tmp_path: Path) -> None:
+def test_into_sqlite_every_value_is_the_same(each_mysql_database: MysqlDatabase, tmp_path: Path) -> None:
     listed = cases(each_mysql_database.server)
     table, rows = logged(each_mysql_database, listed)
     config = SqliteConfig(path=tmp_path / "t.db")
