@@ -25,6 +25,13 @@ def position(values: tuple[Any, ...], value: Any) -> int | None:
     return values.index(value) + 1 if value in values else None
 
 
+def concatenated(values: tuple[Any, ...] | None, more: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+    """Return both, one after the other; null when both are."""
+    if values is None or more is None:
+        return more if values is None else values
+    return tuple(values) + tuple(more)
+
+
 def to_string(values: tuple[Any, ...], separator: str) -> str:
     """Return the elements that are not null with a separator between."""
     made = separator.join(str(each) for each in values if each is not None)
@@ -51,8 +58,9 @@ define(
     SECTION,
     "array_contains(T[], T) -> boolean",
     contains,
-    "Whether a value is among them.",
+    "Whether a value is among them; null where the value is, as in PostgreSQL (DuckDB: false).",
     ("array_contains(array['a', 'b'], 'b')", "true"),
+    duckdb="case when {1} is null then null else list_contains({0}, {1}) end",
 )
 define(
     SECTION,
@@ -66,18 +74,21 @@ define(
 define(
     SECTION,
     "array_append(T[], T) -> T[]",
-    lambda values, value: (*values, value),
-    "With one more at the end.",
+    lambda values, value: (*(values or ()), value),
+    "With one more at the end, also a null; null stands for an array of none.",
     ("array_append(array[1, 2], 3)", "{1,2,3}"),
+    strict=False,
     duckdb="list_append({0}, {1})",
 )
 define(
     SECTION,
     "array_concat(T[], T[]) -> T[]",
-    lambda values, more: tuple(values) + tuple(more),
-    "One after the other; also `a || b`.",
+    concatenated,
+    "One after the other; also `a || b`. Null stands for an array of none beside one that is not null.",
     ("array_concat(array[1], array[2])", "{1,2}"),
-    duckdb="list_concat({0}, {1})",
+    strict=False,
+    total=False,
+    duckdb="case when {0} is null and {1} is null then null else list_concat({0}, {1}) end",
 )
 define(
     SECTION,

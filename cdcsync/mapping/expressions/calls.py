@@ -33,6 +33,8 @@ Spans: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 def resolved(name: str, args: Sequence[Node], named: dict[str, Node], spans: Spans, scope: Scope) -> Node:
     """Return the call. Raises Fault when no overload takes these arguments."""
     name = ALIASES.get(name, name)
+    if name == "json_object" and len(args) % 2:
+        raise Fault("json_object takes keys and values by turns", *spans[0])
     if name == "date_part":
         return _part(args, spans[0])
     own = scope.functions.get(name)

@@ -83,7 +83,10 @@ class _Checker:
         if way is None:
             msg = f"{type(node).__name__} cannot stand here"
             raise Fault(msg, *span(node, self._text))
-        return way(node)
+        made = way(node)
+        if node.args.get("negate"):
+            return Node(Op.NOT, kinds.BOOLEAN, made.span, (made,), nullable=made.nullable)
+        return made
 
     def _at(self, node: Any) -> tuple[int, int]:
         return span(node, self._text)

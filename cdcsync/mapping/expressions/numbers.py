@@ -118,7 +118,10 @@ def float_rounded(value: float) -> float:
 
 
 def _power(base: float, exponent: float) -> float:
-    return float_result(math.pow(base, exponent), base, exponent)
+    try:
+        return float_result(math.pow(base, exponent), base, exponent)
+    except ValueError as error:
+        raise Failure("no real number is the result of this power") from error
 
 
 def _exp(value: float) -> float:

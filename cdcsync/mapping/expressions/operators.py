@@ -124,7 +124,9 @@ def _joined(left: Node, right: Node, span: Span) -> Node:
     if Kind.ARRAY in (left.type.kind, right.type.kind):
         if left.type.kind is right.type.kind:
             sides = alike([left, right], span, "the two arrays")
-            return Node(Op.CALL, sides[0].type, span, tuple(sides), Call(lambda a, b: tuple(a) + tuple(b)), nullable)
+            return Node(
+                Op.CALL, sides[0].type, span, tuple(sides), Call(arrays.concatenated, strict=False, total=False)
+            )
         raise Fault("use array_append for one more element", *span)
     if not any(node.type.kind in (Kind.TEXT, Kind.ENUM) or node.type == kinds.NULL for node in (left, right)):
         msg = f"there is no {kinds.told(left.type)} || {kinds.told(right.type)}; cast one to text"

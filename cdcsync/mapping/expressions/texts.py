@@ -139,7 +139,7 @@ def chr_of(code: int) -> str:
 
 _Row: TypeAlias = tuple[str, Any, str, tuple[str, str], dict[str, Any]]
 _TEXTS: Final[tuple[_Row, ...]] = (
-    ("upper(text) -> text", upper, "In capitals.", ("upper('Aé')", "AÉ"), {}),
+    ("upper(text) -> text", upper, "In capitals, character by character: ß stays, as in PostgreSQL.", ("upper('Aé')", "AÉ"), {}),
     ("lower(text) -> text", lower, "In small letters.", ("lower('AÉ')", "aé"), {}),
     ("initcap(text) -> text", initcap, "Every word with a capital.", ("initcap('new yORK')", "New York"), {"duckdb": "-"}),
     ("length(text) -> integer", len, "Number of characters.", ("length('häß')", "3"), {}),

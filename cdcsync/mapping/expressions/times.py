@@ -23,6 +23,12 @@ _LENGTHS: Final = {"week": 7 * moments.DAY_US, "day": moments.DAY_US, "hour": 3_
                    "second": 1_000_000, "millisecond": 1000, "microsecond": 1}  # fmt: skip
 
 
+def day_truncated(unit: str) -> Callable[[str], str]:
+    """Return what cuts a date's midnight to the beginning of its unit. Raises ValueError."""
+    cut = moments.truncated(unit)
+    return lambda text: cut(moments.midnight(text))
+
+
 def part(unit: str) -> Callable[[str], int]:
     """Return what takes a whole part of a date or timestamp. Raises ValueError."""
     if unit not in moments.PARTS:
@@ -128,7 +134,7 @@ for _kind in _ANY_MOMENT:
     define(
         SECTION,
         f"date_trunc(unit 'text, {_kind}) -> {_back}",
-        moments.truncated,
+        day_truncated if _kind == "date" else moments.truncated,
         "The beginning of its year, quarter, month, week (Monday), day, hour, minute or second.",
         (f"date_trunc('month', {_at})", f"2026-11-01T00:00:00{_z}"),
     )
@@ -143,8 +149,9 @@ for _kind in _ANY_MOMENT:
         SECTION,
         f"date_diff(unit 'text, {_kind}, {_kind}) -> integer",
         difference,
-        "How many borders of a unit lie between two, as in DuckDB.",
+        "How many borders of a unit lie between two, as in DuckDB; weeks begin on Monday (DuckDB 2: on Thursday).",
         (f"date_diff('day', {_at.replace('23', '20', 1)}, {_at})", "3"),
+        duckdb="date_diff({0}, {1}::timestamp, {2}::timestamp)",
     )
     define(
         SECTION,
