@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _COMMANDS: Final = (
     "run",
     "check",
+    "test",
+    "preview",
     "status",
     "pause",
     "resume",

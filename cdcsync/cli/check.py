@@ -12,9 +12,10 @@ from cdcsync.connectors import Finding, Severity
 from cdcsync.errors import CdcsyncError, Fatal, Transient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from cdcsync.assembly import Assembly, Facts
+    from cdcsync.change import Table
 
 _MARKS: Final = {
     Severity.OK: click.style("ok     ", fg="green"),
@@ -44,8 +45,7 @@ def command(pipeline: str, *, offline: bool, as_json: bool) -> None:
     assembly = Assembly(loaded)
     found = [Finding(Severity.OK, "file", f"{loaded.path}: {len(loaded.rules)} table entries")]
     found += [Finding(Severity.WARNING, "file", warning) for warning in loaded.warnings]
-    if not offline:
-        found += _at_both_ends(assembly)
+    found += _examples(assembly, ()) if offline else _at_both_ends(assembly)
     if as_json:
         echo_json([asdict(finding) for finding in found])
     else:
@@ -69,13 +69,30 @@ def _at_both_ends(assembly: Assembly) -> list[Finding]:
         missing = assembly.mapping.missing(facts[0].tables)
         if not missing and not facts[0].tables:
             missing = ["no table at the source matches any entry"]
-        return [Finding(Severity.ERROR, "mapping", line, "look at `from:` under `tables`") for line in missing]
+        found = [Finding(Severity.ERROR, "mapping", line, "look at `from:` under `tables`") for line in missing]
+        found += [Finding(Severity.WARNING, "mapping", note) for note in assembly.mapping.notes(facts[0].tables)]
+        return [*found, *_examples(assembly, facts[0].tables)]
 
     mapping = _asked("mapping", learn)
     if not facts and any(finding.severity is Severity.ERROR for finding in source):
         mapping = []
     context = assembly.sink_context(facts[0] if facts else None)
     return [*source, *mapping, *_asked("sink", lambda: assembly.sink.check(config.sink.config, context))]
+
+
+def _examples(assembly: Assembly, tables: Sequence[Table]) -> list[Finding]:
+    """Run the mapping's own examples, against the source's tables where they are known."""
+    if not any(rule.mapping.examples for rule in assembly.config.rules):
+        return []
+    from cdcsync.mapping.examples import run  # noqa: PLC0415  help needs none of it
+
+    outcomes = list(run(assembly.config.rules, tables))
+    wrong = [
+        Finding(Severity.ERROR, "example", f"{outcome.place}: {difference}", "mend the entry or its `expect`")
+        for outcome in outcomes
+        for difference in outcome.differences
+    ]
+    return wrong or [Finding(Severity.OK, "examples", f"{len(outcomes)} came to what they expect")]
 
 
 def _asked(subject: str, check: Callable[[], list[Finding]]) -> list[Finding]:

@@ -92,6 +92,24 @@ class Plan:
         return self._mapped(change, operation, moment)
 
     @property
+    def notes(self) -> list[str]:
+        """What the plan needs of the log, where that is more than the key."""
+        said = {"where": self.where, "to.by": self.by}
+        needs = {
+            "where": "a row that an update takes out is deleted, and one that it may have brought in is written whole, "
+            "where the row before is not logged in full",
+            "to.by": f"a row that moves or is deleted has to be logged in full: {FULL_BEFORE}",
+        }
+        notes: list[str] = []
+        for name, question in said.items():
+            inputs = question.program.inputs if question is not None else ()
+            read = [self.source.columns[at].name for side, at in inputs if side in ("r", "b")]
+            beside = sorted(set(read) - set(self.source.key))
+            if beside and not self.history:
+                notes.append(f"table {self.source.qualified}: `{name}` reads {', '.join(beside)}: {needs[name]}")
+        return notes
+
+    @property
     def lineage(self) -> tuple[str | None, ...]:
         """For each target column the source column that it is; None where it is made."""
         taken: list[int | None] = list(range(len(self.source.columns)))

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlglot import exp
 
+from cdcsync.change import Table
 from cdcsync.document import nearest
 from cdcsync.mapping.expressions import calls, kinds, operators
 from cdcsync.mapping.expressions.casts import cast, decimal_of_text, float_of_text
 from cdcsync.mapping.expressions.forms import coerced, constant
 from cdcsync.mapping.expressions.registry import library
-from cdcsync.mapping.expressions.syntax import span, word_span
-from cdcsync.mapping.expressions.tree import METADATA, Call, Node, Op
+from cdcsync.mapping.expressions.syntax import parsed, span, word_span
+from cdcsync.mapping.expressions.tree import METADATA, Call, Node, Op, Scope
 from cdcsync.mapping.failures import Failure, Fault
 from cdcsync.types import Kind, Type
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from cdcsync.mapping.expressions.syntax import Syntax
-    from cdcsync.mapping.expressions.tree import Scope
 
 CONDITIONS: Final = ("coalesce", "ifnull", "nullif")
 """Calls that are nodes of their own."""
@@ -55,6 +55,16 @@ def unknown(syntax: Syntax, scope: Scope | None, functions: Collection[str] = ()
 
 def _near(name: str, known: set[str]) -> bool:
     return "mean" in nearest(name, known)
+
+
+def named_type(text: str) -> Type:
+    """Return the type that a cast names. Raises ValueError."""
+    try:
+        syntax = parsed(f"CAST(NULL AS {text})")
+        return _Checker(syntax, Scope(Table("", "", ()))).node(syntax.root).type
+    except Fault as fault:
+        msg = f"types: {fault}"
+        raise ValueError(msg) from fault
 
 
 class _Checker:
