@@ -26,6 +26,7 @@ def pipeline(command: Command, fault: str = "", table: str = "shop.orders") -> s
 
 COMMANDS = [
     "run", "check", "status", "pause", "resume", "positions", "rejected", "verify", "tail", "drop", "connectors", "demo",
+    "test", "preview",
 ]  # fmt: skip
 
 

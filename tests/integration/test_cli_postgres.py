@@ -114,6 +114,29 @@ def test_the_lines_of_a_file_come_once(command: Command, database: Database) -> 
     assert (operations.count("read"), operations.count("update"), operations.count("delete")) == (100, 11, 1)
 
 
+def test_a_preview_shows_what_the_mapping_makes_and_touches_no_sink(command: Command, database: Database) -> None:
+    database.execute(SHOP)
+    target = command.folder / "out.jsonl"
+    entry = "{from: public.orders, to: sold, include: [id], columns: {double: id * 2}, where: id > 5}"
+    file = command.write(
+        f"name: orders\nsource: {database.url}\nsink: {{jsonl: {{path: {target}}}}}\ntables:\n  - {entry}\n"
+    )
+    process = command.start("preview", file, "--json", "--limit", "2")
+    count = "SELECT count(*) FROM pg_replication_slots WHERE database = current_database() AND active"
+    while database.query(count) == [(0,)]:
+        assert process.poll() is None, process.communicate()
+
+    database.execute("DELETE FROM orders WHERE id IN (5, 7)")
+    output, errors = process.communicate(timeout=30)
+
+    first, second = (json.loads(line) for line in output.splitlines())
+    assert (first["given"]["key"], first["made"]) == ({"id": 5}, []), errors
+    made = [(line["operation"], line["table"], line["key"]) for line in second["made"]]
+    assert made == [("delete", "sold", {"id": 7})]
+    assert not target.exists()
+    assert database.query("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()") == []
+
+
 def test_a_tail_leaves_no_slot_and_no_publication(command: Command, database: Database) -> None:
     database.execute(SHOP)
     process = command.start("tail", database.url, "--json", "--limit", "1")
