@@ -229,7 +229,7 @@ def _fits(layout: Layout, index: int, hint: ColumnHint) -> bool:
 
 def table_of(layout: Layout) -> Table:
     """Return the table version of a layout that is `described`. Raises Fatal for a system-versioned table."""
-    if layout.names[-2:] == _PERIOD or (layout.key and layout.names[layout.key[-1]] == _PERIOD[1]):
+    if layout.names[-2:] == _PERIOD and (not any(layout.declared[-2:]) or len(layout.names) - 1 in layout.key):
         raise _versioned(layout)
     columns = tuple(
         [
@@ -242,7 +242,7 @@ def table_of(layout: Layout) -> Table:
 
 
 _PERIOD: Final = ("row_start", "row_end")
-"""The columns of MariaDB's tables that were declared WITH SYSTEM VERSIONING and no more."""
+"""The last columns of MariaDB's tables that were declared WITH SYSTEM VERSIONING and no more; no catalogue shows them."""
 
 
 def _versioned(layout: Layout) -> Fatal:

@@ -230,6 +230,18 @@ def test_hints_never_lay_out_a_row_that_the_log_describes() -> None:
     ]
 
 
+def test_columns_named_as_those_of_a_period_are_columns_where_the_catalogue_has_them() -> None:
+    columns = [(3, b""), (17, b"\6"), (17, b"\6")]
+    layout = parse(
+        made := table_map(columns, field(1, b"\0") + names("id", "row_start", "row_end")), HEADER, len(made), MARIADB
+    )
+    hints = Hints(tuple(ColumnHint(name, "timestamp(6)") for name in ("row_start", "row_end")))
+
+    assert len(table_of(described(layout, hints)).columns) == 3
+    with pytest.raises(Fatal, match=r"shop\.t is system-versioned"):
+        table_of(described(layout, None))
+
+
 def test_columns_behind_an_index_are_in_no_row() -> None:
     hidden = "8ac829e3bb8338d74cfb45ebe834d8e1"
     columns = [(3, b""), (3, b""), (8, b""), (3, b"")]
