@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fix_binlog import Logged, selected
 from fix_mysql import MysqlDatabase, drop_mysql_database, make_mysql_database
+from fix_mysql_source import begun, has_changes
 
 from cdcsync.types import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from fix_mysql_source import MysqlRun
 
     from cdcsync.change import Change
     from cdcsync.testing.mysql_servers import MysqlServer
@@ -217,6 +220,24 @@ def test_every_type_is_exact_and_equals_a_select(any_mysql_database: MysqlDataba
     assert by_select[1] == null.after
     assert update.before == full.after
     assert update.after == (1, 1, *full.after[2:])
+
+
+def test_every_type_comes_through_the_source_itself(
+    each_mysql_database: MysqlDatabase, read: Callable[..., MysqlRun]
+) -> None:
+    database = each_mysql_database
+    listed = cases(database.server)
+    run = begun(read(database))
+
+    fill(database, listed)
+    run.take(has_changes(3))
+
+    full, null, update = run.changes
+    assert [update.after, null.after] == selected(database, update.table)
+    assert full.after is not None
+    assert [
+        case[:2] for case, got in zip(listed, full.after[2:], strict=True) if case[2] is not None and case[2] != got
+    ] == []
 
 
 def written(kind: Type, value: Any) -> Any:
