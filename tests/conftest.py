@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hypothesis import HealthCheck, settings
+
 from cdcsync.testing.skips import Skips, read_allowed
 
 if TYPE_CHECKING:
@@ -20,5 +22,10 @@ pytest_plugins = [
 ]
 
 
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A machine that runs other tests beside is slow now and then, which says nothing of the code."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("shared")
     config.pluginmanager.register(Skips(read_allowed(Path(__file__).with_name("allowed_skips.txt"))), "skips")
