@@ -229,10 +229,14 @@ def read_single(raw: bytes) -> float:
     return shortest(_single.unpack(raw)[0])
 
 
+_NORMAL_MIN: Final = 2.0**-126
+"""Singles below it have fewer digits than six."""
+
+
 def shortest(value: float) -> float:
     """Return the number of the fewest digits that is the same single."""
     packed = _single.pack(value)
-    for digits in range(6, 10):
+    for digits in range(6 if abs(value) >= _NORMAL_MIN else 1, 10):
         short = float(f"{value:.{digits}g}")
         try:
             if _single.pack(short) == packed:
