@@ -30,7 +30,7 @@ class MysqlServerConfig(_Section):
     host: str | None = None
     """A name, an address, or the path of a unix socket."""
     hosts: tuple[str, ...] = ()
-    """Several, `host` or `host:port`, in the order to try them."""
+    """Several, `host` or `host:port`, in the order to try them; one that is read-only is passed over."""
     port: int = Field(PORT, ge=1, le=65535)
     user: str
     password: SecretStr | None = None

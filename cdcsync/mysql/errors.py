@@ -61,6 +61,10 @@ _OTHER: Final = Rule(
 )
 _SAME_ID: Final = Rule(Verdict.OWNERSHIP, "another reader has this server id: give each a `server_id` of its own")
 _NO_ID: Final = Rule(Verdict.CONFIG, "SET GLOBAL server_id = 1; and in the server's configuration: server_id = 1")
+_ANONYMOUS: Final = Rule(
+    Verdict.CONFIG,
+    "the log still has transactions without GTIDs: SET GLOBAL gtid_mode = ON_PERMISSIVE until the pipeline is past them",
+)
 _NO_LOG: Final = Rule(Verdict.CONFIG, "the server writes no binlog: set log_bin in its configuration and restart it")
 _NO_PLACE: Final = Rule(Verdict.DATA, "no event begins there: SHOW BINARY LOGS, then `cdcsync positions set`")
 
@@ -113,6 +117,7 @@ DUMPS: Final = (
     ("same server_uuid", _SAME_ID),
     ("same server_id", _SAME_ID),
     ("has more gtids than", _OTHER),
+    ("anonymous transaction", _ANONYMOUS),
     ("diverged", _OTHER),
     ("purged", _LOST),
     ("could not find", _LOST),

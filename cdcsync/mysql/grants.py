@@ -36,7 +36,7 @@ def _missing(connection: Connection) -> Iterator[tuple[str, str]]:
     """Yield the global rights that are missing, and what each is for."""
     server = connection.server
     is_mariadb = server.flavor is Flavor.MARIADB
-    if not any(_has(line) for (line,) in connection.ask("looking at the grants", _granted(connection))):
+    if not any(reads_log(line) for (line,) in connection.ask("looking at the grants", _granted(connection))):
         yield "REPLICATION SLAVE", "read the log (REPLICATION SLAVE)"
     if server.is_on("log_bin") and not may(connection, server.status_query):
         right = "BINLOG MONITOR" if is_mariadb and server.version >= (10, 5, 2) else "REPLICATION CLIENT"
@@ -55,10 +55,10 @@ def _granted(connection: Connection) -> str:
     return "SHOW GRANTS"
 
 
-def _has(line: str) -> bool:
-    """Return whether one line of SHOW GRANTS lets its user read the log."""
-    rights, _, rest = line.partition(" ON ")
-    return rest.startswith("*.*") and any(right in rights for right in DUMPS)
+def reads_log(line: str) -> bool:
+    """Return whether one line of SHOW GRANTS lets its user read the log; REPLICATION SLAVE ADMIN does not."""
+    rights, _, rest = line.removeprefix("GRANT ").partition(" ON ")
+    return rest.startswith("*.*") and any(right.strip() in DUMPS for right in rights.split(","))
 
 
 def may(connection: Connection, query: str) -> bool:

@@ -74,6 +74,13 @@ def before(connection: Connection, file: str, offset: int = FIRST_OFFSET) -> Gti
     return GtidSet()
 
 
+def is_anonymous(connection: Connection, file: str) -> bool:
+    """Return whether MySQL wrote a file's transactions without GTIDs: each change of gtid_mode begins another file."""
+    query = f"SHOW BINLOG EVENTS IN {_literal(file)} LIMIT 4"
+    kinds = [event[2] for event in connection.ask(f"looking at {file}", query)]
+    return "Anonymous_Gtid" in kinds or not any(kind in kinds for kind in ("Gtid", "Gtid_tagged"))
+
+
 def purged(connection: Connection, present: Sequence[Log]) -> Gtids | None:
     """Return what the log has no longer; None where the server gives no GTIDs."""
     if connection.server.flavor is Flavor.MYSQL:

@@ -155,6 +155,9 @@ class MysqlBinlog:
         place = replace(stored, epoch=known + way.moved, server=connection.server.uuid)
         if way.by_gtid:
             place = replace(place, file="", offset=0, born=0)
+        elif place.gtids is None and connection.server.has_gtids:
+            gtids = start.gtids_at(connection, self._config, self._context, place.file, place.offset)
+            place = replace(place, gtids=gtids)  # gtid_mode was off when it was stored
         self._start(connection, place, by_gtid=way.by_gtid)
 
     def _start(self, connection: Connection, place: MysqlPosition, *, by_gtid: bool) -> None:

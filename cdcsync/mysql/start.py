@@ -19,6 +19,7 @@ from cdcsync.mysql.server import Flavor
 if TYPE_CHECKING:
     from cdcsync.mysql.config import MysqlSource, Start
     from cdcsync.mysql.connection import Connection
+    from cdcsync.mysql.gtid import Gtids
     from cdcsync.ports import SourceContext
 
 WORDS: Final = "write now, earliest, binlog.000123:456, a GTID set, or a time as 2026-11-24T08:00:00Z"
@@ -111,12 +112,21 @@ def _at_place(connection: Connection, config: MysqlSource, context: SourceContex
         msg = f"{place} lies inside a transaction: an event of type {kind} begins there"
         hint = f"transactions begin at a Gtid or Anonymous_Gtid: SHOW BINLOG EVENTS IN '{start.file}'"
         raise Fatal(msg, hint=hint, status=ExitStatus.CONFIG)
-    server = connection.server
-    if server.flavor is Flavor.MARIADB:
-        gtids = logs.before(connection, start.file, start.offset)
-    else:
-        gtids = Search(connection, config, context).gtids_before(start.file, start.offset) if server.has_gtids else None
-    return MysqlPosition(0, server.uuid, start.file, start.offset, gtids)
+    gtids = gtids_at(connection, config, context, start.file, start.offset)
+    return MysqlPosition(0, connection.server.uuid, start.file, start.offset, gtids)
+
+
+def gtids_at(
+    connection: Connection, config: MysqlSource, context: SourceContext, file: str, offset: int
+) -> Gtids | None:
+    """Return all that lie before a place where a transaction begins; None where the server gives none."""
+    if connection.server.flavor is Flavor.MARIADB:
+        return logs.before(connection, file, offset)
+    if not connection.server.has_gtids:
+        return None
+    if logs.is_anonymous(connection, file):
+        return logs.before(connection, file)
+    return Search(connection, config, context).gtids_before(file, offset)
 
 
 def _at_time(connection: Connection, config: MysqlSource, context: SourceContext, time: datetime) -> MysqlPosition:

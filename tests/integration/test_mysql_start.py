@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from cdcsync.change import Change
 from cdcsync.errors import ExitStatus, Fatal, Transient
 from cdcsync.mapping.transform import Mapping
 from cdcsync.mysql import identity, logs, readers, start
@@ -19,6 +20,7 @@ from cdcsync.mysql.gtid import GtidList, GtidSet
 from cdcsync.mysql.position import MysqlPosition, Prepared
 from cdcsync.mysql.search import Search
 from cdcsync.mysql.server import Flavor
+from cdcsync.mysql.source import MysqlBinlog
 from cdcsync.mysql.stream import Reader, Stream
 from cdcsync.ports import SourceContext
 from cdcsync.testing.mysql_servers import MysqlServer
@@ -415,6 +417,41 @@ def test_several_domains_are_judged_each_by_itself(mariadb10: MysqlServer) -> No
     with pytest.raises(Fatal, match=f"delivered: 7-{server}-{number + 1}$|delivered: 7-{server}-{number + 1}\n"):
         judged(mariadb10, replace(elsewhere, gtids=ahead))
     mariadb10.execute("DROP DATABASE domains")
+
+
+def test_a_change_of_gtid_mode_reads_nothing_again_and_later_failovers_know_the_transactions(
+    context: SourceContext,
+) -> None:
+    server = MysqlServer("mysql8", settings={"gtid_mode": "OFF"}).start()
+    source = MysqlBinlog(section(server), replace(context, selection=Mapping.of(["shop.t"])))
+    try:
+        server.execute("CREATE DATABASE shop; CREATE TABLE shop.t (id int PRIMARY KEY)")
+        insert(server, 1)
+        position = now(server)
+        for step in ("OFF_PERMISSIVE", "ON_PERMISSIVE", "ON"):
+            server.execute(f"SET GLOBAL gtid_mode = {step}")
+        insert(server, 2, 3)
+
+        assert judged(server, position) == identity.Way(by_gtid=False, moved=False)
+        source.open(position.encode(), 1)
+        got: list[Any] = []
+        reached: Any = position
+        until = time.monotonic() + 20
+        while len(got) < 2 and time.monotonic() < until:
+            batch = source.poll(0.2)
+            if batch is not None:
+                got += [
+                    change.after for each in batch.transactions for change in each.items if isinstance(change, Change)
+                ]
+                reached = batch.position
+        assert got == [(2,), (3,)]
+        assert (position.gtids, str(reached.gtids)) == (None, server.logged())
+        for step in ("ON_PERMISSIVE", "OFF_PERMISSIVE", "OFF"):
+            server.execute(f"SET GLOBAL gtid_mode = {step}")
+        assert judged(server, reached) == identity.Way(by_gtid=False, moved=False)
+    finally:
+        source.close()
+        server.stop()
 
 
 def test_a_server_id_is_the_same_at_each_start_and_another_for_each_purpose(

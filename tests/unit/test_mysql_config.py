@@ -11,6 +11,7 @@ from cdcsync import connectors
 from cdcsync.addresses import TlsMode
 from cdcsync.errors import Fatal
 from cdcsync.mysql.config import FromFile, FromGtid, FromTime, MysqlSink, MysqlSource, from_url
+from cdcsync.mysql.grants import reads_log
 from cdcsync.mysql.server import Flavor, Server
 
 REST: dict[str, Any] = {"host": "db", "user": "u", "start": "now"}
@@ -118,3 +119,18 @@ def test_a_server_says_which_flavour_it_is_and_which_words_it_takes() -> None:
     assert (mysql.has_gtids, newest.has_gtids, mariadb.has_gtids) == (True, False, True)
     assert (mariadb.flavor, mariadb.name, mariadb.title) == (Flavor.MARIADB, "mariadb:x=/1", "MariaDB 11.4.5")
     assert mariadb.settings({"transaction_isolation": "READ-COMMITTED"}) == {"tx_isolation": "READ-COMMITTED"}
+
+
+@pytest.mark.parametrize(
+    ("line", "want"),
+    [
+        ("GRANT SELECT, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO `a`@`%`", True),
+        ("GRANT ALL PRIVILEGES ON *.* TO `a`@`%` WITH GRANT OPTION", True),
+        ("GRANT REPLICATION SLAVE ADMIN, BINLOG MONITOR ON *.* TO `a`@`%`", False),
+        ("GRANT ALL PRIVILEGES ON `shop`.* TO `a`@`%`", False),
+        ("GRANT USAGE ON *.* TO `REPLICATION SLAVE`@`%`", False),
+        ("GRANT `readers`@`%` TO `a`@`%`", False),
+    ],
+)
+def test_who_may_read_the_log_is_told_from_rights_of_similar_names(line: str, want: bool) -> None:
+    assert reads_log(line) is want

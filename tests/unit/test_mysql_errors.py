@@ -80,6 +80,7 @@ BINLOG_WORDS: Final = {
     "corrupted event": Verdict.DATA,
     "error reading log event": Verdict.DATA,
     "same server_id": Verdict.OWNERSHIP,
+    "Cannot replicate anonymous transaction when @@GLOBAL.GTID_MODE = ON, at file ./binlog.000001": Verdict.CONFIG,
     "words that no server says": Verdict.DATA,
 }
 
