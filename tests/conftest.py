@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 pytest_plugins = [
     "fix_command",
     "fix_mysql",
+    "fix_mysql_log",
     "fix_mysql_source",
     "fix_postgres",
     "fix_postgres_source",
