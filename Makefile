@@ -57,6 +57,7 @@ evidence: install .venv-pure/installed  ## Run everything at full length and the
 	.ci/fresh make demo 2>&1 | tee evidence/demo.txt
 	.ci/fresh make test 2>&1 | tee evidence/tests.txt
 	CDCSYNC_FULL=1 $(PYTEST) -v -s tests/faults 2>&1 | tee evidence/faults.txt
+	CDCSYNC_FULL=1 $(PYTEST) -v -s tests/unit/test_duckdb_agrees.py 2>&1 | tee evidence/duckdb.txt
 	$(BIN)/python -m benchmarks run all --json | tee evidence/benchmarks.json
 
 bench: install .venv-pure/installed  ## Measure side by side with the peers

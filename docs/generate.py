@@ -23,6 +23,8 @@ from cdcsync import connectors
 from cdcsync.cli import commands
 from cdcsync.config import BatchLimits, Control, PipelineFile
 from cdcsync.errors import ExitStatus
+from cdcsync.mapping.expressions.registry import FUNCTIONS, SECTIONS, library
+from cdcsync.mapping.expressions.tree import METADATA
 from cdcsync.mapping.model import TableMapping
 from cdcsync.metrics import Progress
 
@@ -232,6 +234,30 @@ def _contender(figure: dict[str, Any]) -> str:
     return f"| {figure['contender']} | {figure['rate']:,.0f} | {ratio} | {cpu} | {peak} |"
 
 
+def functions() -> str:
+    """Every function of the expressions, with an example that the tests run."""
+    library()
+    lines = [
+        "# Expressions\n",
+        "How they are used: [mappings](../guides/mappings.md). Null in, null out, unless it is said otherwise.\n",
+        (Path(__file__).parent / "operators.md").read_text(),
+    ]
+    for section in SECTIONS:
+        lines += [f"## {section}\n", "| | | example | |", "|---|---|---|---|"]
+        inside = [each for overloads in FUNCTIONS.values() for each in overloads if each.section == section]
+        for (_, said), same in itertools.groupby(inside, lambda each: (each.name, each.said)):
+            group = list(same)
+            text, result = group[0].example
+            names = "<br>".join(f"`{each.signature}`" for each in group)
+            cells = (names, said, f"`{text}`", f"`{result}`" if result else "")
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        lines.append("")
+    lines += ["## Metadata\n", "| | |", "|---|---|"]
+    lines += [f"| `{name}` | {text} |" for name, text in METADATA.items()]
+    lines += ["| `_before.COLUMN` | the value in the row before; null where there is none |", ""]
+    return "\n".join(lines)
+
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "benchmarks.md": benchmarks,
     "cli.md": cli,
@@ -239,6 +265,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "connectors.md": connector_page,
     "exit-statuses.md": statuses,
     "figures.md": figures,
+    "functions.md": functions,
 }
 
 

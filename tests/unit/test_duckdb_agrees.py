@@ -13,6 +13,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import duckdb
+import pytest
 from fix_generated import COLUMNS, TABLE, Generator, rows
 
 from cdcsync.mapping.expressions import Fault, Scope, compiled, parsed
@@ -124,6 +125,7 @@ def explained(ours: Any, why: str, other: Any) -> str:
     return ""
 
 
+@pytest.mark.timeout(900)
 def test_generated_expressions_come_to_what_duckdb_says() -> None:
     dice = random.Random(SEED)
     given = rows(dice, ROWS)

@@ -203,11 +203,11 @@ def like_matcher(pattern: str, escape: str = "\\", *, fold: bool = False) -> Cal
     expression = "".join(
         "(?s:.)" if piece is None else "(?s:.)*" if piece == "%" else _quoted(piece[1]) for piece in pieces
     )
-    compiled = regex(expression)
+    match = regex(expression.encode()).fullmatch
     return (
-        (lambda text: compiled.fullmatch(lower(text)) is not None)
+        (lambda text: match(lower(text).encode()) is not None)
         if fold
-        else lambda text: compiled.fullmatch(text) is not None
+        else lambda text: match(text.encode()) is not None
     )
 
 
@@ -229,8 +229,11 @@ def _quoted(character: str) -> str:
 
 
 @lru_cache(maxsize=256)
-def regex(expression: str, flags: str = "") -> Any:
-    """Return a compiled expression of RE2: linear in time whatever the input. Raises Failure."""
+def regex(expression: str | bytes, flags: str = "") -> Any:
+    """Return a compiled expression of RE2: linear in time whatever the input. Raises Failure.
+
+    As bytes it searches UTF-8, with half the time in RE2's own wrapper, which counts characters in a text.
+    """
     import re2  # noqa: PLC0415  a mapping without patterns does not wait for it
 
     options = re2.Options()
@@ -247,8 +250,8 @@ def regex(expression: str, flags: str = "") -> Any:
 
 def matches(expression: str, flags: str) -> Callable[[str], bool]:
     """Return what says whether a text holds a match."""
-    search = regex(expression, _flags(flags, "i")).search
-    return lambda text: search(text) is not None
+    search = regex(expression.encode(), _flags(flags, "i")).search
+    return lambda text: search(text.encode()) is not None
 
 
 def _flags(flags: str, known: str) -> str:
