@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -101,6 +101,17 @@ class FromTime(_Section):
 
     time: AwareDatetime
     """As `2026-11-24T08:00:00Z`."""
+
+    @field_validator("time", mode="before")
+    @classmethod
+    def _form(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return datetime.fromisoformat(value)
+        except ValueError:
+            msg = f"not a time: {value!r}; write it with its zone, as 2026-11-24T08:00:00Z"
+            raise ValueError(msg) from None
 
 
 class OnLostPosition(enum.StrEnum):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import ValidationError
 
-from cdcsync import connectors
+from cdcsync import config, connectors
 from cdcsync.addresses import TlsMode
 from cdcsync.errors import Fatal
 from cdcsync.mysql.config import FromFile, FromGtid, FromTime, MysqlSink, MysqlSource, from_url
 from cdcsync.mysql.grants import reads_log
 from cdcsync.mysql.server import Flavor, Server
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 REST: dict[str, Any] = {"host": "db", "user": "u", "start": "now"}
 
@@ -92,6 +96,31 @@ def test_each_way_to_start_is_taken(start: Any, want: Any) -> None:
 def test_what_is_refused_says_why(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         MysqlSource.model_validate({**REST, **fields})
+
+
+@pytest.mark.parametrize("written", ["2026-11-24T08:00:00Z", "'2026-11-24T09:00:00+01:00'", "2026-11-24 08:00:00Z"])
+def test_a_file_may_write_a_time_with_and_without_quotes(tmp_path: Path, written: str) -> None:
+    path = tmp_path / "orders.yaml"
+    path.write_text(
+        f"source: {{mysql: {{host: db, user: u, start: {{time: {written}}}}}}}\nsink: 'sqlite:x.db'\ntables: [shop.t]\n"
+    )
+
+    section = config.load(path).source.config
+
+    assert isinstance(section, MysqlSource)
+    assert section.start == FromTime(time=datetime(2026, 11, 24, 8, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(("written", "words"), [("2026-11-24T08:00:00", "timezone"), ("yesterday", "not a time")])
+def test_a_file_that_names_no_exact_time_is_told_where_and_why(tmp_path: Path, written: str, words: str) -> None:
+    path = tmp_path / "orders.yaml"
+    path.write_text(
+        f"source: {{mysql: {{host: db, user: u, start: {{time: {written}}}}}}}\nsink: 'sqlite:x.db'\ntables: [shop.t]\n"
+    )
+
+    with pytest.raises(Fatal, match=words) as caught:
+        config.load(path)
+    assert "orders.yaml:1:" in str(caught.value)
 
 
 def test_without_a_start_the_first_copy_is_refused_by_name() -> None:
