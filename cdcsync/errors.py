@@ -65,7 +65,7 @@ class Rejected(CdcsyncError):  # noqa: N818  named for its verdict
 
 
 class Incomplete(Rejected):
-    """Rows of which the log did not carry all and the target has nothing: a sink's word to have them read again."""
+    """Rows of which the log did not carry all: a sink's or a mapping's word to have them read again at the source."""
 
 
 class Fatal(CdcsyncError):  # noqa: N818  named for its verdict

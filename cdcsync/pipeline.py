@@ -239,6 +239,8 @@ class Pipeline:
         while True:
             try:
                 return batch, self._transform.apply(batch)
+            except Incomplete as incomplete:
+                batch = self._reread(batch, batch, incomplete) or self._put_aside(batch, incomplete)
             except Rejected as rejected:
                 batch = self._put_aside(batch, rejected)
 
@@ -261,14 +263,20 @@ class Pipeline:
 
     def _complete(self, given: Batch, mapped: Batch, incomplete: Incomplete) -> tuple[Batch, Batch]:
         """Return the batch with whole rows from the source, mapped again; without the rows where that cannot be."""
-        whole = None
-        if self._policy.reread and hasattr(self._source, "reread"):
-            whole = completed(given, mapped, incomplete.reasons, cast("Rereader", self._source))
+        whole = self._reread(given, mapped, incomplete)
         if whole is None:
             return given, self._put_aside(mapped, incomplete)
-        self.progress.reread += len(incomplete.reasons)
         given, mapped = self._map(whole)
         return given, self._join_parked(mapped)
+
+    def _reread(self, given: Batch, named: Batch, incomplete: Incomplete) -> Batch | None:
+        """Return the source's batch with whole rows where `named` lacks values; None where that cannot be."""
+        if not self._policy.reread or not hasattr(self._source, "reread"):
+            return None
+        whole = completed(given, named, incomplete.reasons, cast("Rereader", self._source))
+        if whole is not None:
+            self.progress.reread += len(incomplete.reasons)
+        return whole
 
     def _join_parked(self, mapped: Batch) -> Batch:
         """Put incomplete changes aside whose key has a dead letter: they mean nothing without it."""

@@ -28,10 +28,12 @@ FULL_BEFORE: Final = (
 class Unmappable(Exception):  # noqa: N818  named for its verdict on one change
     """This change has no form in the target; the message says why, without values."""
 
-    def __init__(self, message: str, change: Change) -> None:
+    def __init__(self, message: str, change: Change, *, lacking: bool = False) -> None:
         super().__init__(message)
         self.change = change
         """The target's change as far as it came: a part of its key is missing or null."""
+        self.lacking = lacking
+        """The row as it is at the source would do."""
 
 
 class Stopped(Exception):  # noqa: N818  named for what the entry asked for
@@ -184,7 +186,7 @@ class Plan:
             raise Unmappable(str(failed), known) from failed
         if said is UNCHANGED:
             msg = f"{self.source.qualified}: the log does not carry what `{question.name}` reads; {FULL_BEFORE}"
-            raise Unmappable(msg, known)
+            raise Unmappable(msg, known, lacking=row is change.after)
         return said
 
     def _unchanged(self, before: Row | None, after: Row | None) -> bool:
@@ -208,7 +210,7 @@ class Plan:
             return (self._finished(target, operation, before, after, moment),)
         if after is None or not is_complete(after):
             msg = f"{self.source.qualified}: a row moves to {new.qualified} and the log does not carry all of it; {FULL_BEFORE}"
-            raise Unmappable(msg, Change(new, operation, before, after))
+            raise Unmappable(msg, Change(new, operation, before, after), lacking=True)
         return (
             self._finished(old, Operation.DELETE, before, None, moment),
             self._finished(new, Operation.INSERT, None, after, moment),

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from cdcsync.change import Change, CopyStart, SchemaChange, Table, Transaction
-from cdcsync.errors import ExitStatus, Fatal, Rejected
+from cdcsync.errors import ExitStatus, Fatal, Incomplete, Rejected
 from cdcsync.mapping import rows
 from cdcsync.mapping.failures import FAILURES
 from cdcsync.mapping.model import Routed, Rule, TableMapping, spelled_out
@@ -117,7 +117,7 @@ class Mapping:
     def apply(self, batch: Batch) -> Batch:
         """Return the mapped batch: all its transactions with the items that are left.
 
-        Raises Rejected (by indexes of this batch) and Fatal.
+        Raises Rejected (by indexes of this batch), Incomplete where rows read again would do, and Fatal.
         """
         reasons: dict[tuple[int, int], Unmappable] = {}
         changed = False
@@ -127,10 +127,7 @@ class Mapping:
             changed = changed or made is not transaction
             mapped.append(made)
         if reasons:
-            raise Rejected(
-                {at: str(reason) for at, reason in reasons.items()},
-                {at: reason.change for at, reason in reasons.items()},
-            )
+            raise _refusal(reasons)
         if not changed:
             return batch
         return replace(batch, transactions=mapped, changes=sum(len(made.items) for made in mapped))
@@ -407,6 +404,16 @@ def _places(to: object, targets: Sequence[Table]) -> dict[str, Table] | None:
 def _qualified(text: str) -> tuple[str, str]:
     schema, dot, name = text.partition(".")
     return (schema, name) if dot else ("", text)
+
+
+def _refusal(reasons: ReadOnly[tuple[int, int], Unmappable]) -> Rejected:
+    """Return the error of these changes; first of those that the source could complete, if there are any."""
+    lacking = {at: reason for at, reason in reasons.items() if reason.lacking}
+    kind, named = (Incomplete, lacking) if lacking else (Rejected, reasons)
+    return kind(
+        {at: str(reason) for at, reason in named.items()},
+        {at: reason.change for at, reason in named.items()},
+    )
 
 
 def _each(plan: Plan | Several | None) -> tuple[Plan, ...]:

@@ -22,10 +22,10 @@ from cdcsync.testing.trace import Step, check_steps
 from cdcsync.types import Kind, Type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from cdcsync.change import Batch, Item, Position
+    from cdcsync.change import Batch, Item, Position, Row, Transaction
 
 TABLE = Table("shop", "orders", (Column("id", Type(Kind.INTEGER, bits=64)), Column("note", Type(Kind.TEXT))), ("id",))
 
@@ -264,6 +264,39 @@ def test_a_change_that_the_mapping_rejects_is_parked_under_its_targets_name_and_
 
     assert (got.target, got.key) == ("sold", '{"mail":"a@b"}')
     assert letters.is_empty
+    letters.close()
+
+
+class Rereading(MemorySource):
+    """A source that gives the note of a row again."""
+
+    def reread(self, table: Table, keys: Iterable[Row], transactions: Sequence[Transaction]) -> list[Row]:
+        assert table == TABLE
+        assert len(transactions) == 1
+        return [(*key, "again") for key in keys]
+
+
+@pytest.mark.parametrize(("source", "want"), [(Rereading, {(1,): (1, "again")}), (MemorySource, {})])
+def test_a_filter_over_a_value_that_was_not_logged_has_the_row_read_again(
+    source: type[MemorySource], want: dict[Row, Row], tmp_path: Path
+) -> None:
+    letters = DeadLetters(tmp_path, "pipeline")
+    letters.open()
+    database = MemoryDatabase()
+    entry = TableMapping.model_validate({"from": TABLE.qualified, "where": "note <> 'old'"})
+    pipeline = Pipeline(
+        source([[Change(TABLE, Operation.UPDATE, (1, UNCHANGED), (1, UNCHANGED))]]),
+        Mapping.of([entry]),
+        MemorySink(database),
+        letters=letters,
+        policy=Policy(on_rejected=OnRejected.DEAD_LETTER, limits=Limits(poll_s=0.01)),
+        surroundings=quick(Recorder()),
+    )
+
+    run_until(pipeline, lambda: "" in database.stored and database.stored[""].position == "1:1:0")
+
+    assert next(iter(database.rows.values()), {}) == want
+    assert letters.is_empty is bool(want)
     letters.close()
 
 

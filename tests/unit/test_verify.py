@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import pytest
+
 from cdcsync.change import Column, Row, Table, key_of
 from cdcsync.connectors import Scanner
+from cdcsync.errors import Fatal
 from cdcsync.mapping.model import TableMapping
 from cdcsync.mapping.transform import Mapping
 from cdcsync.types import Kind, Type
@@ -89,6 +92,18 @@ def test_soft_deleted_rows_are_not_extra_and_excluded_columns_not_compared() -> 
     assert compare(Rows([(1, "a")]), sink, mapping=mapping).equal
     got = compare(Rows([(1, "a"), (2, "b")]), sink, mapping=mapping).tables[0]
     assert [each.columns for each in got.differences] == [("gone",)]
+
+
+def test_rows_are_compared_through_the_mappings_expressions() -> None:
+    entry = {"from": "shop.t", "where": "note <> 'x'", "columns": {"twice": "id * 2", "note": "upper(note)"}}
+    mapping = TableMapping.model_validate(entry)
+    source = Rows([(1, "a"), (2, "x"), (3, "c")])
+
+    assert compare(source, Rows([(1, "A", 2), (3, "C", 6)]), mapping=mapping).equal
+    got = compare(source, Rows([(1, "A", 2), (2, "X", 4), (3, "C", 7)]), mapping=mapping).tables[0]
+    assert [(each.kind, each.columns) for each in got.differences] == [("extra", ()), ("different", ("twice",))]
+    with pytest.raises(Fatal, match="a history"):
+        compare(source, Rows([]), mapping=TableMapping.model_validate({"from": "shop.t", "history": True}))
 
 
 def test_json_is_compared_to_the_byte_unless_the_target_keeps_its_value_alone() -> None:
