@@ -117,12 +117,12 @@ class Window:
                 continue
             key = identity(change.table, row)
             if key is None:
-                self._spill()
+                self.spill()
                 return
             self._noted.append((transaction, key))
             self._bytes += NOTE_BYTES + sum(len(value) for value in key if isinstance(value, str | bytes))
         if self._bytes > self._bytes_max:
-            self._spill()
+            self.spill()
 
     def stale(self, view: View) -> frozenset[Row] | None:
         """Return the keys whose rows in this view are older than the log; None: all are."""
@@ -137,7 +137,8 @@ class Window:
             return None
         return frozenset(key for transaction, key in self._noted if not sees(transaction))
 
-    def _spill(self) -> None:
+    def spill(self) -> None:
+        """Keep nothing more."""
         self.overflown = True
         self._noted.clear()
 
@@ -287,14 +288,19 @@ class Snapshot:
         limits: Limits,
         clock: Callable[[], float],
         unproven: Iterable[Hashable] = (),
+        by_place: bool = False,
     ) -> None:
-        """Take what is pending. `unproven`: transactions that the log may have given before, not visible yet."""
+        """Take what is pending. `unproven`: transactions that the log may have given before, not visible yet.
+
+        `by_place`: a view can be asked whether it sees all before a place, and is asked for nothing else.
+        """
         self._pending = {each.id: each for each in pending}
         self._fronts = {each.id: _Front(each.after) for each in self._pending.values()}
         self._reader = reader
         self._limits = limits
         self._clock = clock
         self._unproven = set(unproven)
+        self._by_place = by_place
         self._flying = _Flying()
         self._number = 0
         self._began_at = clock()
@@ -342,6 +348,11 @@ class Snapshot:
         for chunk in self._flying.chunks:
             if chunk.pending.table == change.table.qualified:
                 chunk.window.note(transaction, change)
+
+    def doubt(self) -> None:
+        """Of what was noted some is not in the log after all: what is being read is read again."""
+        for chunk in self._flying.chunks:
+            chunk.window.spill()
 
     def stored(self, count: int) -> None:
         """Note that all batches of rows up to this one are durable."""
@@ -440,7 +451,7 @@ class Snapshot:
                     front.after,
                     front.rows_max,
                     place,
-                    frozenset(self._unproven),
+                    frozenset([place]) if self._by_place else frozenset(self._unproven),
                     Window(self._limits.window_bytes_max),
                 )
                 front.blocked = True

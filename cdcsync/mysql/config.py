@@ -131,12 +131,10 @@ class ZeroDates(enum.StrEnum):
     """Itself, as text; for targets that take it."""
 
 
-Start = Literal["initial", "now", "earliest"] | FromFile | FromGtid | FromTime
+Start = Literal["initial", "initial_only", "now", "earliest"] | FromFile | FromGtid | FromTime
 
-_STARTS: Final = "now, earliest, {file: .., offset: ..}, {gtid: ..}, {time: ..}"
+_STARTS: Final = "initial, initial_only, now, earliest, {file: .., offset: ..}, {gtid: ..}, {time: ..}"
 _REFUSED: Final = {
-    "initial": f"the first copy from MySQL comes later; use one of {_STARTS}",
-    "initial_only": f"the first copy from MySQL comes later; use one of {_STARTS}",
     "lsn": "that is PostgreSQL's; use {gtid: ..} or {file: .., offset: ..}",
 }
 
@@ -147,9 +145,20 @@ class MysqlSource(MysqlServerConfig):
     database: str | None = None
     """Where a table of the mapping lies that is named without one."""
     start: Start = Field("initial", validate_default=True)
-    """Of the first run: `now`, `earliest`, `{file: .., offset: ..}`, `{gtid: ..}` or `{time: ..}`. `initial` comes later."""
+    """Of the first run: `initial` copies the rows while it follows the log, `initial_only` ends when they are copied;
+    `now`, `earliest`, `{file: .., offset: ..}`, `{gtid: ..}` or `{time: ..}` only follow the log from there."""
     on_lost_position: OnLostPosition = OnLostPosition.STOP
     """`stop`; `snapshot` comes later."""
+    snapshot_parallel: int = Field(2, ge=1, le=16)
+    """Chunks of rows read at once, each in a session of its own."""
+    snapshot_chunk: Duration = Field(timedelta(milliseconds=500), gt=timedelta(0))
+    """How long reading one chunk should take; its size follows what is measured."""
+    snapshot_where: dict[str, str] = Field(default_factory=dict)
+    """By `database.table`: which rows the first copy takes, in the server's SQL; absent: all."""
+    snapshot_order: tuple[str, ...] = ()
+    """Tables, as `database.table`, that are copied before the others, in this order."""
+    rows_per_s_max: int | None = Field(None, ge=1)
+    """Rows read per second by a copy; absent: as fast as they are written."""
     server_id: int | None = Field(None, ge=1, lt=1 << 32)
     """As which replica we read; absent: made of the pipeline's name, and another where that is taken."""
     zero_dates: ZeroDates = ZeroDates.STOP
@@ -166,7 +175,16 @@ class MysqlSource(MysqlServerConfig):
         if word in _REFUSED:
             msg = f"start: {word}: {_REFUSED[word]}"
             raise ValueError(msg)
-        if word is not None and word not in {"now", "earliest", "file", "offset", "gtid", "time"}:
+        if word is not None and word not in {
+            "initial",
+            "initial_only",
+            "now",
+            "earliest",
+            "file",
+            "offset",
+            "gtid",
+            "time",
+        }:
             msg = f"start: one of {_STARTS}"
             raise ValueError(msg)
         return value

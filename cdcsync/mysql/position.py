@@ -12,6 +12,7 @@ import orjson
 from cdcsync.change import pack_version
 from cdcsync.errors import Fatal
 from cdcsync.mysql.gtid import GtidList, Gtids, GtidSet
+from cdcsync.snapshot import Pending
 
 FILE_BITS: Final = 20
 OFFSET_BITS: Final = 33
@@ -59,10 +60,30 @@ class MysqlPosition:
     born: int = 0
     """When the file was begun, in seconds, as its first event says; 0: not known. A file of the same name after
     RESET MASTER was begun at another time."""
+    reads: int = 0
+    """How many batches of rows were read beside the log; only rises."""
+    pending: tuple[Pending, ...] = ()
+    """What is still to be read beside the log."""
 
     def moved(self, offset: int, gtids: Gtids | None) -> MysqlPosition:
         """Return the position between transactions further in the file; cheaper than `dataclasses.replace`."""
-        return MysqlPosition(self.epoch, self.server, self.file, offset, gtids, self.prepared, None, self.born)
+        return MysqlPosition(
+            self.epoch,
+            self.server,
+            self.file,
+            offset,
+            gtids,
+            self.prepared,
+            None,
+            self.born,
+            self.reads,
+            self.pending,
+        )
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether all rows of the first copy are before it."""
+        return not any(each.first for each in self.pending)
 
     def encode(self) -> str:
         """Return compact JSON; GTIDs as the server writes them."""
@@ -80,6 +101,10 @@ class MysqlPosition:
             fields["within"] = asdict(self.within)
         if self.born:
             fields["born"] = self.born
+        if self.reads:
+            fields["reads"] = self.reads
+        if self.pending:
+            fields["pending"] = [each.encode() for each in self.pending]
         return orjson.dumps(fields).decode()
 
     @classmethod
@@ -94,7 +119,9 @@ class MysqlPosition:
                 gtids = GtidList.parse(fields.pop("gtid_list"))
             within = fields.pop("within", None)
             prepared = tuple(Prepared(**each) for each in fields.pop("prepared", ()))
-            made = cls(**fields, gtids=gtids, within=Within(**within) if within else None, prepared=prepared)
+            pending = tuple(Pending.decode(each) for each in fields.pop("pending", ()))
+            inside = Within(**within) if within else None
+            made = cls(**fields, gtids=gtids, within=inside, prepared=prepared, pending=pending)
             made._order()
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             msg = f"not a position in a binlog: {text!r}"
@@ -107,9 +134,9 @@ class MysqlPosition:
         """Return whether all before `other` lies before this position too. Within an epoch there is one server."""
         return self._order() >= other._order()
 
-    def _order(self) -> tuple[int, int, int, int]:
+    def _order(self) -> tuple[int, int, int, int, int]:
         delivered = 0 if self.within is None else self.within.delivered
-        return self.epoch, file_number(self.file), self.offset, delivered
+        return self.epoch, file_number(self.file), self.offset, delivered, self.reads
 
 
 @cache

@@ -184,4 +184,4 @@ def _order(table: Table, column: TargetColumn, at: int) -> str:
 
 
 def _has_passed(position: MysqlPosition, place: tuple[int, int]) -> bool:
-    return position.within is None and (file_number(position.file), position.offset) >= place
+    return position.is_copied and position.within is None and (file_number(position.file), position.offset) >= place

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from cdcsync.change import Batch
-from cdcsync.errors import Fatal
-from cdcsync.mysql import catalogue, check, identity, logs, readers, start
+from cdcsync.errors import Fatal, Finished
+from cdcsync.mysql import beside, catalogue, check, chunks, identity, logs, readers, start
 from cdcsync.mysql.binlog import Framing
 from cdcsync.mysql.connection import connect, connect_to
 from cdcsync.mysql.groups import Groups
@@ -19,6 +20,7 @@ from cdcsync.mysql.server import Flavor
 from cdcsync.mysql.stream import OFFSET_MAX, Reader, Stream
 from cdcsync.mysql.table_map import MARIADB, MYSQL
 from cdcsync.mysql.tables import Tables
+from cdcsync.mysql.watch import Watch
 from cdcsync.mysql.xa import Decision
 from cdcsync.transaction import Assembler, Resume
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cdcsync.addresses import Host
+    from cdcsync.beside import Beside
     from cdcsync.change import Position, Table
     from cdcsync.mysql.config import MysqlSource
     from cdcsync.mysql.connection import Connection
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 
 GATHER_S: Final = 0.02
 """How long a poll goes on taking transactions while more are at hand."""
+TURN_S: Final = 0.02
+"""While rows are read beside the log: between two looks what of them can be given."""
 IDLE_S: Final = 1.0
 """Shortest time between two batches that only move the position."""
 
@@ -79,12 +84,24 @@ class MysqlBinlog:
         self._session: _Session | None = None
         self._first: Batch | None = None
         """The position that is stored before the log is read, where none was."""
+        self._beside: Beside | None = None
+        """What is read beside the log."""
+        self._read: deque[Batch] = deque()
+        """Rows that come before anything more of the log."""
+        self._turned_at = 0.0
+        self._confirmed: MysqlPosition | None = None
+        """Acknowledged last."""
+        self._done: MysqlPosition | None = None
+        """Where a copy that nothing follows has all its rows behind it."""
         self._moved_at = 0.0
 
     def open(self, start_at: str | None, epoch: int) -> None:
         """Stand at `start_at`; with None begin as the configuration says."""
         self.close()
         stored = MysqlPosition.decode(start_at) if start_at is not None else None
+        self._confirmed = self._done = None
+        if stored is not None and self._config.start == "initial_only" and stored.is_copied and not self._tail:
+            raise Finished("all rows are copied")
         several = len(self._config.addresses) > 1
         connection = connect(self._config, purpose=self._name, read_write=several)
         try:
@@ -106,9 +123,13 @@ class MysqlBinlog:
         if self._first is not None:
             first, self._first = self._first, None
             return first
+        if self._read:
+            return self._read.popleft()
         until = self._clock() + timeout_s
         gathered = 0.0
         while True:
+            if self._beside is not None and self._read_beside(session, self._beside):
+                return self._read.popleft()
             self._drain_up_to_fault(session)
             now = self._clock()
             if session.fault is not None and not session.assembler.ready:
@@ -118,15 +139,28 @@ class MysqlBinlog:
                 full = session.assembler.full or session.fault is not None
                 if full or now >= gathered or not self._wait(session, 0.0):
                     return self._taken(session, now)
-            elif now >= until or not self._wait(session, until - now):
+            elif now >= until or not (self._wait(session, self._patience(until - now)) or self._beside is not None):
                 return self._idle(session, now)
 
     def acknowledge(self, position: Position | None) -> None:
-        """Do nothing: the server does not keep its log for us, and its heartbeats ask for no answer."""
+        """Note what is stored; the server does not keep its log for us, and its heartbeats ask for no answer."""
+        if isinstance(position, MysqlPosition):
+            self._confirmed = position
+            if self._beside is not None:
+                self._beside.stored(position)
+
+    def figures(self) -> dict[str, Any]:
+        """Return what is shown of the rows that are read beside the log; any thread may ask."""
+        found = self._beside
+        return found.figures() if found is not None else {}
 
     def close(self) -> None:
         """Disconnect."""
         self._first = None
+        self._read.clear()
+        reading, self._beside = self._beside, None
+        if reading is not None:
+            reading.close()
         session, self._session = self._session, None
         if session is not None:
             session.stream.close()
@@ -139,14 +173,24 @@ class MysqlBinlog:
 
     def _begin(self, connection: Connection, epoch: int) -> None:
         """Begin where no position is stored."""
-        if self._tail:
+        if self._tail or self._config.start in {"initial", "initial_only"}:
             end = logs.end(connection)
             place = MysqlPosition(epoch, connection.server.uuid, end.file, end.offset, end.gtids)
+            if not self._tail:
+                self._begin_copy(connection, place)
+                return
         else:
             place = replace(start.first(connection, self._config, self._context), epoch=epoch)
         by_gtid = not place.file
         self._start(connection, place, by_gtid=by_gtid)
         self._first = Batch((), place, 0, 0) if place.file else None
+
+    def _begin_copy(self, connection: Connection, place: MysqlPosition) -> None:
+        """Begin at the log's end, with all rows that are there pending."""
+        parts = chunks.plans(connection, self._context.selection)
+        place = replace(place, pending=beside.first(parts, self._config))
+        self._start(connection, place, by_gtid=False)
+        self._first = beside.announced(parts, place, time.time_ns() // 1000)
 
     def _continue(self, connection: Connection, stored: MysqlPosition, epoch: int) -> None:
         """Go on at a stored position, on its server or on another of the same history."""
@@ -179,6 +223,8 @@ class MysqlBinlog:
             lambda: self._known(address),
         )
         framing = Framing(here.file, here.offset)
+        if here.pending and not self._tail:
+            assembler = self._watched(address, here, assembler)
         groups = Groups(assembler, tables, framing, here)
         stream = self._dump(connection, self._purpose)
         if by_gtid and here.gtids is not None:
@@ -189,6 +235,52 @@ class MysqlBinlog:
         if not by_gtid and here.offset > OFFSET_MAX:
             self._session.skip_to = here.offset
         self._moved_at = self._clock()
+
+    def _watched(self, address: Host, here: MysqlPosition, assembler: Assembler) -> Assembler:
+        """Begin to read what is pending; return the assembler that tells of each change."""
+        with self._connect(address) as connection:
+            parts = chunks.plans(connection, self._context.selection)
+        self._beside = beside.reading(self._config, address, parts, here, name=self._name, clock=self._clock)
+
+        def is_due() -> bool:
+            return self._clock() - self._turned_at >= TURN_S
+
+        return cast("Assembler", Watch(assembler, self._beside.snapshot, is_due))
+
+    def _read_beside(self, session: _Session, reading: Beside) -> bool:
+        """Take rows that were read beside the log; between transactions, when all of the log so far is given."""
+        now = self._clock()
+        if now - self._turned_at < TURN_S or not session.assembler.idle or session.skip_to or session.decision:
+            return False
+        here = session.groups.idle()
+        if session.groups.within or not here.file:
+            return False
+        self._turned_at = now
+        if reading.done:
+            self._end_beside(session, reading)
+            return bool(self._read)
+        batches, session.groups.here = reading.batches(here, beside.reached(here))
+        if batches:
+            self._moved_at = now
+            self._read.extend(batches)
+        return bool(batches)
+
+    def _end_beside(self, session: _Session, reading: Beside) -> None:
+        """Nothing is left to read; a pipeline that copies and no more has done its work once that is stored."""
+        here = session.groups.here
+        if here.pending:
+            session.groups.here = here = replace(here, reads=here.reads + 1, pending=())
+            self._read.append(Batch((), here, 0, 0))
+        if self._config.start != "initial_only":
+            reading.close()
+            self._beside = None
+            return
+        self._done = self._done or here
+        if self._confirmed is not None and self._confirmed.covers(self._done) and not self._read:
+            raise Finished("all rows are copied")
+
+    def _patience(self, left_s: float) -> float:
+        return left_s if self._beside is None else min(left_s, TURN_S)
 
     def _known(self, address: Host) -> list[Table]:
         with self._connect(address) as connection:

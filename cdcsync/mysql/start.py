@@ -153,5 +153,6 @@ def _tell(context: SourceContext, wanted_us: int, found: Found) -> None:
 
 def _not_a_place(word: str) -> Fatal:
     if word in {"initial", "initial_only"}:
-        return Fatal(f"{word}: the first copy from MySQL comes later", hint=WORDS, status=ExitStatus.CONFIG)
+        msg = f"{word} is no place: a first copy begins where no position is stored"
+        return Fatal(msg, hint=WORDS, status=ExitStatus.CONFIG)
     return Fatal(f"not a place in a binlog: {word!r}", hint=WORDS, status=ExitStatus.CONFIG)

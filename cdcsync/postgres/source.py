@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cdcsync.change import Batch, Change, Message, SchemaChange, pack_version
 from cdcsync.errors import Finished
 from cdcsync.postgres import identity, publication, slot
-from cdcsync.postgres.beside import Beside, plans
+from cdcsync.postgres.beside import plans, reading
 from cdcsync.postgres.catalogue import Catalogue
 from cdcsync.postgres.check import refuse_circles
 from cdcsync.postgres.config import FromLsn
@@ -30,6 +30,7 @@ from cdcsync.transaction import Assembler, Resume
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
+    from cdcsync.beside import Beside
     from cdcsync.change import Item, Position, Row, Table, Transaction
     from cdcsync.ports import SourceContext
     from cdcsync.postgres.config import PostgresSource
@@ -286,7 +287,7 @@ class PostgresWal:
     def _begin_beside(self, session: Session, place: PostgresPosition) -> None:
         parts = plans(session.plain, self._shown(session))
         name = f"cdcsync {self._context.pipeline}"
-        self._beside = Beside(self._config, session.plain, parts, place, name=name, clock=self._clock)
+        self._beside = reading(self._config, session.plain, parts, place, name=name, clock=self._clock)
 
     def _read_beside(self, stream: Stream) -> bool:
         """Take rows that were read beside the log; between transactions, when all of the log so far is given."""
@@ -297,11 +298,9 @@ class PostgresWal:
         if beside.done:
             self._end_beside(beside)
             return bool(self._read)
-        batches = beside.batches(self._here, max(self._here.lsn, self._wal_end))
+        batches, self._here = beside.batches(self._here, max(self._here.lsn, self._wal_end))
         if batches:
-            here = batches[-1].position
-            assert isinstance(here, PostgresPosition)  # noqa: S101  it came of ours
-            self._here, self._moved_at = here, now
+            self._moved_at = now
             self._read.extend(batches)
         elif beside.waits and now - self._asked_at > ASK_S:
             self._asked_at = now

@@ -78,10 +78,8 @@ def test_each_way_to_start_is_taken(start: Any, want: Any) -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"start": "initial"}, "the first copy from MySQL comes later; use one of now, earliest"),
-        ({"start": "initial_only"}, "the first copy from MySQL comes later"),
         ({"start": {"lsn": "1/2"}}, "that is PostgreSQL's"),
-        ({"start": "yesterday"}, "start: one of now, earliest"),
+        ({"start": "yesterday"}, "start: one of initial, initial_only, now, earliest"),
         ({"start": {"file": "binlog"}}, "not the name of a binlog file"),
         ({"start": {"file": "binlog.000001", "offset": 0}}, "greater than or equal to 4"),
         ({"start": {"gtid": "x"}}, "not a GTID set"),
@@ -123,9 +121,8 @@ def test_a_file_that_names_no_exact_time_is_told_where_and_why(tmp_path: Path, w
     assert "orders.yaml:1:" in str(caught.value)
 
 
-def test_without_a_start_the_first_copy_is_refused_by_name() -> None:
-    with pytest.raises(ValidationError, match="the first copy from MySQL comes later"):
-        MysqlSource.model_validate({"host": "db", "user": "u"})
+def test_without_a_start_the_rows_are_copied_first() -> None:
+    assert MysqlSource.model_validate({"host": "db", "user": "u"}).start == "initial"
 
 
 def test_the_sink_needs_a_database() -> None:

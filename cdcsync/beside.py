@@ -1,0 +1,115 @@
+"""Rows that are read beside a log, as batches between those of the log; the same for every source."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
+
+from cdcsync.change import Batch, Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from cdcsync.change import Change, Position
+    from cdcsync.snapshot import Merged, Pending, Snapshot
+
+CHANGES_MAX: Final = 2_000
+"""Rows of one batch."""
+
+
+class Place(Protocol):
+    """A source's position, with what is still to be read; a frozen dataclass."""
+
+    @property
+    def reads(self) -> int:
+        """How many batches of rows were read; only rises."""
+        ...
+
+    @property
+    def pending(self) -> tuple[Pending, ...]:
+        """What is left."""
+        ...
+
+
+P = TypeVar("P", bound=Place)
+
+
+class Beside:
+    """What is pending, as batches; one thread, the log's, calls all methods but `figures`."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        *,
+        close: Callable[[], None],
+        version: Callable[[Any], int],
+        rows: Mapping[str, int],
+    ) -> None:
+        """`version` is that of rows whose chunk was begun at a place; `rows` the server's estimate by table."""
+        self.snapshot = snapshot
+        self.close = close
+        self._version = version
+        self._rows = rows
+        self.began = snapshot.began
+        self.note = snapshot.note
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to read."""
+        return self.snapshot.done
+
+    @property
+    def waits(self) -> bool:
+        """Whether chunks are being read, or wait for the log."""
+        return self.snapshot.flying > 0
+
+    def stored(self, position: Place) -> None:
+        """Note what is durable."""
+        self.snapshot.stored(position.reads)
+
+    def batches(self, here: P, reached: Any) -> tuple[list[Batch], P]:
+        """Return the rows to deliver now, all of the log up to `reached` being delivered, and the position after them."""
+        batches: list[Batch] = []
+        for merged in self.snapshot.turn(reached):
+            made, here = self._cut(merged, here)
+            batches += made
+            if merged.changes:
+                self.snapshot.delivered(here.reads)
+        return batches, here
+
+    def figures(self) -> dict[str, Any]:
+        """Return what is shown of it; any thread may ask."""
+        figures, pending = self.snapshot.figures, self.snapshot.pending
+        return {
+            "tables_left": [each.table for each in pending],
+            "rows": figures.rows,
+            "rows_left": sum(max(0, self._rows.get(each.table, 0) - each.rows) for each in pending),
+            "chunks": figures.chunks,
+            "chunks_again": figures.again,
+            "stale_rows": figures.stale,
+            "held_by": figures.held_by,
+        }
+
+    def _cut(self, merged: Merged, here: P) -> tuple[list[Batch], P]:
+        """Cut a chunk into batches; the last one's position has the chunk behind it."""
+        version = self._version(merged.low)
+        starts = range(0, max(1, len(merged.changes)), CHANGES_MAX)
+        size_bytes = merged.size_bytes // len(starts)
+        batches = []
+        for start in starts:
+            pending = merged.pending if start == starts[-1] else here.pending
+            here = replace(here, reads=here.reads + 1, pending=pending)  # type: ignore[type-var]
+            position = cast("Position", here)
+            batches.append(
+                _batch(merged.changes[start : start + CHANGES_MAX], position, here.reads, version, size_bytes)
+            )
+        return batches, here
+
+
+def _batch(changes: Sequence[Change], position: Position, number: int, version: int, size_bytes: int) -> Batch:
+    if not changes:
+        return Batch((), position, 0, 0)
+    at_us = time.time_ns() // 1000
+    transaction = Transaction(f"read:{number}", at_us, position, version, changes, range(len(changes)))
+    return Batch((transaction,), position, len(changes), size_bytes)

@@ -1,0 +1,75 @@
+"""What is read beside a binlog: planned from the catalogue, in the order that the section wants."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cdcsync.beside import Beside
+from cdcsync.change import Batch, CopyStart, Transaction, pack_version
+from cdcsync.errors import ExitStatus, Fatal
+from cdcsync.mysql.snapshot import Chunks
+from cdcsync.mysql.view import Point, place_of
+from cdcsync.snapshot import Limits, Pending, Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from cdcsync.addresses import Host
+    from cdcsync.mysql.chunks import Part
+    from cdcsync.mysql.config import MysqlSource
+    from cdcsync.mysql.position import MysqlPosition
+
+
+def first(parts: Mapping[str, Part], config: MysqlSource) -> tuple[Pending, ...]:
+    """Return the first copy of these tables, in the order to read them. Raises Fatal for a name that is none of them."""
+    unknown = sorted({*config.snapshot_order, *config.snapshot_where} - set(parts))
+    if unknown:
+        msg = f"`snapshot_order` and `snapshot_where` name what is not copied: {', '.join(unknown)}"
+        raise Fatal(msg, hint=f"name some of: {', '.join(sorted(parts))}", status=ExitStatus.CONFIG)
+    names = dict.fromkeys([*config.snapshot_order, *parts])
+    return tuple(
+        Pending(number, name, parts[name].by, where=config.snapshot_where.get(name, ""))
+        for number, name in enumerate(names, 1)
+    )
+
+
+def announced(parts: Mapping[str, Part], place: MysqlPosition, at_us: int) -> Batch:
+    """Return what a first copy begins with: its targets have to be empty."""
+    items = [CopyStart(part.table, again=False) for part in parts.values()]
+    transaction = Transaction("copy", at_us, place, 0, items, range(len(items)))
+    return Batch((transaction,), place, len(items), 0)
+
+
+def reading(
+    config: MysqlSource,
+    address: Host,
+    parts: Mapping[str, Part],
+    place: MysqlPosition,
+    *,
+    name: str,
+    clock: Callable[[], float],
+) -> Beside:
+    """Go on with what is pending at `place`."""
+    pending = [renewed(each, parts[each.table]) for each in place.pending if each.table in parts]
+    reader = Chunks(config, address, name, parts)
+    limits = Limits(
+        workers=config.snapshot_parallel,
+        chunk_s=config.snapshot_chunk.total_seconds(),
+        rows_per_s_max=config.rows_per_s_max,
+    )
+    return Beside(
+        Snapshot(pending, reader, limits=limits, clock=clock, by_place=True),
+        close=reader.close,
+        version=lambda low: pack_version(place.epoch, max(0, low.at - 1)),
+        rows={each: part.rows for each, part in parts.items()},
+    )
+
+
+def renewed(pending: Pending, part: Part) -> Pending:
+    """Return what is pending, from the beginning when the table has another key now."""
+    return pending if pending.by == part.by else Pending(pending.id, pending.table, part.by, where=pending.where)
+
+
+def reached(here: MysqlPosition) -> Point:
+    """Return how far the log was given."""
+    return Point(place_of(here.file, here.offset), here.gtids)

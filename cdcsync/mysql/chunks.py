@@ -1,0 +1,145 @@
+"""How a MySQL table is cut into chunks: ranges of its primary key, in the order of the database's own collation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from cdcsync.errors import End, ExitStatus, Fatal, Transient
+from cdcsync.mysql import catalogue
+from cdcsync.mysql.connection import quoted
+from cdcsync.mysql.select import SelectedRows, expressions
+from cdcsync.types import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cdcsync.change import Table
+    from cdcsync.mysql.config import MysqlSource
+    from cdcsync.mysql.connection import Answer, Connection
+    from cdcsync.ports import Selection
+    from cdcsync.snapshot import Chunk, Key
+
+_BY_NUMBER: Final = frozenset({Kind.ENUM, Kind.SET, Kind.BIT})
+"""Their index is in the order of a number, which a comparison with text is not."""
+_ROWS: Final = "SELECT TABLE_ROWS FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One table as its chunks are read."""
+
+    table: Table
+    """As the log shows it."""
+    rows: int
+    """The server's estimate."""
+
+    @property
+    def by(self) -> tuple[str, ...]:
+        """The key's columns."""
+        return self.table.key
+
+    def cut(self, connection: Connection, chunk: Chunk) -> Key | None:
+        """Return the last key of a chunk, None when it goes on to the end. Raises what PyMySQL raises."""
+        shown = ", ".join(self._ordered(name) for name in self.by)
+        where, values = self._within(chunk.after, None)
+        order = ", ".join(_plain(quoted(name)) for name in self.by)
+        query = f"SELECT {shown} FROM {self._name}{where} ORDER BY {order} LIMIT {chunk.rows_max}"  # noqa: S608  quoted
+        last: Answer | None = None
+        count = 0
+        for answer in connection.each(query, values):
+            last, count = answer, count + 1
+        return None if last is None or count < chunk.rows_max else tuple(map(_written, last))
+
+    def read(self, connection: Connection, chunk: Chunk, last: Key | None) -> Iterator[Answer]:
+        """Yield the rows of a chunk as they come. Raises what PyMySQL raises."""
+        where, values = self._within(chunk.after, last)
+        if chunk.pending.where:
+            wanted = f"({_plain(chunk.pending.where)})"
+            where = f"{where} AND {wanted}" if where else f" WHERE {wanted}"
+        shown = _plain(", ".join(expressions(self.table)))
+        return connection.each(f"SELECT {shown} FROM {self._name}{where}", values)  # noqa: S608  quoted
+
+    @property
+    def _name(self) -> str:
+        return _plain(quoted(self.table.schema, self.table.name))
+
+    def _ordered(self, name: str) -> str:
+        """Return a key's column as something whose order is that of the index, and that can be written exactly."""
+        kind = self.table.columns[self.table.at[name]].type
+        shown = _plain(quoted(name))
+        if kind.kind in _BY_NUMBER:
+            return f"{shown} + 0"
+        return f"{shown} * 1e0" if kind.kind is Kind.FLOAT else shown
+
+    def _within(self, after: Key | None, last: Key | None) -> tuple[str, list[object]]:
+        """Return the condition of a range, spelled out: a comparison of row values would not use the index."""
+        conditions: list[str] = []
+        values: list[object] = []
+        for sign, bound in ((">", after), ("<", last)):
+            if bound is not None:
+                condition, more = self._beyond(sign, [_read(each) for each in bound], or_equal=sign == "<")
+                conditions.append(condition)
+                values += more
+        return (" WHERE " + " AND ".join(conditions) if conditions else ""), values
+
+    def _beyond(self, sign: str, bound: Sequence[object], *, or_equal: bool) -> tuple[str, list[object]]:
+        names = list(self.by)
+        parts: list[str] = []
+        values: list[object] = []
+        for index, name in enumerate(names):
+            final = f"{sign}=" if or_equal and index == len(names) - 1 else sign
+            equal = [f"{self._ordered(each)} = {self._place(each)}" for each in names[:index]]
+            parts.append(" AND ".join([*equal, f"{self._ordered(name)} {final} {self._place(name)}"]))
+            values += bound[: index + 1]
+        first = f"{self._ordered(names[0])} {sign}= {self._place(names[0])}"
+        return f"{first} AND ({' OR '.join(f'({part})' for part in parts)})", [bound[0], *values]
+
+    def _place(self, name: str) -> str:
+        kind = self.table.columns[self.table.at[name]].type
+        if kind.kind is Kind.DECIMAL:
+            return f"CAST(%s AS DECIMAL({kind.precision or 65}, {kind.scale or 0}))"
+        return "%s"
+
+
+def plans(connection: Connection, selection: Selection) -> dict[str, Part]:
+    """Return how each table of the mapping is read, by its name. Raises Fatal naming all that have no primary key."""
+    tables = catalogue.tables(connection, selection)
+    bare = [table.qualified for table in tables if not table.key]
+    if bare:
+        msg = f"without a primary key a row that is read cannot be told from one in the log: {', '.join(bare)}"
+        raise Fatal(msg, hint="give each a PRIMARY KEY, leave it out, or set `start: now`", status=ExitStatus.CONFIG)
+    found = {}
+    for table in tables:
+        rows = connection.ask(f"looking at {table.qualified}", _ROWS, [table.schema, table.name])
+        found[table.qualified] = Part(table, int(rows[0][0] or 0) if rows else 0)
+    return found
+
+
+def decoder(part: Part, config: MysqlSource) -> SelectedRows:
+    """Return what makes rows of the answers."""
+    return SelectedRows(part.table, config.zero_dates)
+
+
+def altered(table: str) -> Transient:
+    """Return what to raise when a table is not as it was when its reading was planned."""
+    return Transient(End.SOURCE, f"table {table} was altered while it was copied: what is left of it is planned anew")
+
+
+def _plain(text: str) -> str:
+    """Return SQL whose percent signs stand for themselves beside values."""
+    return text.replace("%", "%%")
+
+
+def _written(value: object) -> str:
+    """Return a key's value as text that says what it was."""
+    if isinstance(value, bytes):
+        return f"x{value.hex()}"
+    return f"i{value}" if isinstance(value, int) else f"f{value!r}" if isinstance(value, float) else f"s{value}"
+
+
+def _read(text: str) -> object:
+    kind, value = text[0], text[1:]
+    if kind == "x":
+        return bytes.fromhex(value)
+    return int(value) if kind == "i" else float(value) if kind == "f" else value
