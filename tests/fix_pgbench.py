@@ -65,10 +65,12 @@ MOVING_SCRIPT = f"""\\set aid random(1, 100000 * :scale)
 \\set delta random(-5000, 5000)
 BEGIN;
 UPDATE pgbench_accounts SET abalance = abalance + :delta WHERE aid = :aid;
-UPDATE pgbench_accounts SET aid = aid + {MOVED} WHERE aid = :aid + 1
-  AND NOT EXISTS (SELECT FROM pgbench_accounts WHERE aid = :aid + 1 + {MOVED});
-UPDATE pgbench_accounts SET aid = aid - {MOVED} WHERE aid = :aid + 2 + {MOVED}
-  AND NOT EXISTS (SELECT FROM pgbench_accounts WHERE aid = :aid + 2);
+DO $$ BEGIN
+  UPDATE pgbench_accounts SET aid = aid + {MOVED} WHERE aid = :aid + 1;
+EXCEPTION WHEN unique_violation THEN NULL; END $$;
+DO $$ BEGIN
+  UPDATE pgbench_accounts SET aid = aid - {MOVED} WHERE aid = :aid + 2 + {MOVED};
+EXCEPTION WHEN unique_violation THEN NULL; END $$;
 DELETE FROM pgbench_accounts WHERE aid = :aid + 3;
 INSERT INTO pgbench_accounts VALUES (:aid + 4, 1, :delta, '') ON CONFLICT (aid) DO UPDATE SET abalance = :delta;
 INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (:tid, 1, :aid, :delta, clock_timestamp());
