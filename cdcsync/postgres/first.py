@@ -1,4 +1,4 @@
-"""The beginning of a pipeline: targets announced, the slot made, rows without a key copied from the slot's snapshot."""
+"""The beginning of a pipeline, and of tables that join it: what is stored before the log is read."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 from cdcsync.change import Batch, CopyStart, Transaction, pack_version
 from cdcsync.errors import Fatal
 from cdcsync.ports import Wanted
-from cdcsync.postgres import slot
+from cdcsync.postgres import publication, slot
 from cdcsync.postgres.beside import first, plans
 from cdcsync.postgres.connection import connect
 from cdcsync.postgres.copy import Copy
 from cdcsync.postgres.position import PostgresPosition
+from cdcsync.snapshot import Pending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from cdcsync.postgres.config import PostgresSource
     from cdcsync.postgres.connection import Connection
     from cdcsync.postgres.copy import Chunk
-    from cdcsync.postgres.publication import Published
+    from cdcsync.postgres.publication import Publications, Published
 
 WAITING: Final = Batch((), PostgresPosition(0, "", 0, 0, ""), 0, 0)
 """Given while the position that all begins with is not acknowledged; never leaves the source."""
@@ -83,6 +84,26 @@ def beginning(ground: Ground, place: PostgresPosition, *, again: bool) -> Genera
         copy.close()
     ground.start(after)
     yield Batch((), after, 0, 0) if held is None else copied(held, after, version, count + 1)
+
+
+def joining(
+    plain: Connection,
+    publications: Publications,
+    place: PostgresPosition,
+    is_stored: Callable[[PostgresPosition], bool],
+) -> Generator[Batch, None, PostgresPosition]:
+    """Let it be stored that rows of new tables are to be read, then publish these; return where to open the log again."""
+    known = {each.table for each in place.pending}
+    more = [table.qualified for table in publications.joining if table.qualified not in known]
+    last = max((each.id for each in place.pending), default=0)
+    pending = tuple(Pending(last + number, name, (), first=False) for number, name in enumerate(more, 1))
+    if pending:
+        place = replace(place, reads=place.reads + 1, pending=place.pending + pending)
+        yield Batch((), place, 0, 0)
+        while not is_stored(place):
+            yield WAITING
+    publication.join(plain, publications)
+    return place
 
 
 def alone(name: str, position: PostgresPosition, version: int, items: list[CopyStart]) -> Batch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -17,7 +17,7 @@ from cdcsync.postgres.errors import verdict
 from cdcsync.postgres.types import column_type
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from cdcsync.ports import Selection, SourceContext
     from cdcsync.postgres.catalogue import Attribute, TypeInfo
@@ -62,6 +62,8 @@ class Publications:
 
     names: tuple[str, ...]
     tables: tuple[Published, ...]
+    joining: tuple[TableInfo, ...] = ()
+    """New in the mapping, with rows: to be published once it is stored that their rows are to be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +120,9 @@ def identity_remedy(table: TableInfo) -> str:
 def ensure(connection: Connection, config: PostgresSource, context: SourceContext, *, fresh: bool) -> Publications:
     """Make, extend or check what the pipeline reads; return it as it is then.
 
-    `fresh`: no position is stored. Otherwise a table joins only while it is empty, under a lock: rows that it had
-    before are in no log. Raises Fatal, before anything is changed, when a table cannot be published.
+    `fresh`: no position is stored. Otherwise a table joins at once only while it is empty, under a lock: rows that it
+    had before are in no log, and it is `joining`. Raises Fatal, before anything is changed, when a table cannot be
+    published.
     """
     catalogue = Catalogue(connection)
     tables = _selected(catalogue, config, context)
@@ -135,6 +138,8 @@ def ensure(connection: Connection, config: PostgresSource, context: SourceContex
     if inserts and not everything:
         wanted[main + INSERTS] = inserts
     existing = describe(connection, tuple(wanted))
+    keyed = {table.oid for table, how in tables if how is Wanted.KEYED}
+    joining: list[TableInfo] = []
     try:
         with connection.transaction():
             for name, members in wanted.items():
@@ -145,11 +150,22 @@ def ensure(connection: Connection, config: PostgresSource, context: SourceContex
                         _refuse_missing(name)
                     _create(connection, name, members, config, context.pipeline, everything=everything)
                 elif not everything:
-                    _extend(connection, name, members, fresh=fresh)
+                    joining += _extend(connection, name, members, keyed, fresh=fresh)
     except psycopg.Error as error:
         raise _denied(error, main) from error
     names = tuple(name for name, members in wanted.items() if members or everything)
-    return covering(connection, names, tables, config)
+    later = {table.oid for table in joining}
+    published = covering(connection, names, [each for each in tables if each[0].oid not in later], config)
+    return replace(published, joining=tuple(joining))
+
+
+def join(connection: Connection, publications: Publications) -> None:
+    """Publish the tables that are joining. Raises Transient and Fatal."""
+    name = publications.names[0]
+    try:
+        connection.execute(_addition(name, publications.joining))
+    except psycopg.Error as error:
+        raise _denied(error, name) from error
 
 
 def existing(connection: Connection, config: PostgresSource, context: SourceContext) -> Publications:
@@ -337,23 +353,42 @@ def _create(
     connection.execute(sql.SQL("COMMENT ON PUBLICATION {} IS {}").format(sql.Identifier(name), MARK + pipeline))
 
 
-def _extend(connection: Connection, name: str, members: Sequence[TableInfo], *, fresh: bool) -> None:
-    """Add the tables that are missing; with a position stored only those that are empty."""
+def _extend(
+    connection: Connection, name: str, members: Sequence[TableInfo], keyed: Collection[int], *, fresh: bool
+) -> list[TableInfo]:
+    """Add the tables that are missing; with a position stored only those that are empty. Return the others.
+
+    Rows of a table without a key cannot be told from those of the log: it is refused.
+    """
     present = {(schema, table) for _, schema, table, *_ in _members(connection, [name])}
     missing = [table for table in members if (table.schema, table.name) not in present]
-    if not missing:
-        return
-    add = sql.SQL("ALTER PUBLICATION {} ADD TABLE {}").format(sql.Identifier(name), _listed(missing))
-    if not fresh:
-        connection.execute("SET LOCAL lock_timeout = '5s'")
-        connection.execute(sql.SQL("LOCK TABLE {} IN SHARE MODE").format(_listed(missing, only=False)))
-        full = [table for table in missing if _has_rows(connection, table)]
-        remedy = (
-            f"{add.as_string()};  -- if changes from now on suffice; else `cdcsync drop`, and copy everything again"
+    joining: list[TableInfo] = []
+    if missing and not fresh:
+        joining = [table for table in missing if _has_rows(connection, table)]
+        empty = [table for table in missing if table not in joining]
+        if empty:
+            connection.execute("SET LOCAL lock_timeout = '5s'")
+            connection.execute(sql.SQL("LOCK TABLE {} IN SHARE MODE").format(_listed(empty, only=False)))
+            joining += [table for table in empty if _has_rows(connection, table)]
+        missing = [table for table in empty if table not in joining]
+        bare = [table for table in joining if table.oid not in keyed]
+        message = "is new in the mapping, has no key, and has rows, which are in no log"
+        _refuse(
+            [Refusal(table.qualified, message, _join_remedy(name, bare)) for table in bare],
+            "cannot join a running pipeline",
         )
-        message = "is new in the mapping and has rows, which are in no log"
-        _refuse([Refusal(table.qualified, message, remedy) for table in full], "cannot join a running pipeline")
-    connection.execute(add)
+    if missing:
+        connection.execute(_addition(name, missing))
+    return joining
+
+
+def _addition(name: str, tables: Sequence[TableInfo]) -> sql.Composed:
+    return sql.SQL("ALTER PUBLICATION {} ADD TABLE {}").format(sql.Identifier(name), _listed(tables))
+
+
+def _join_remedy(name: str, tables: Sequence[TableInfo]) -> str:
+    added = _addition(name, tables).as_string()
+    return f"{added};  -- if changes from now on suffice; else `cdcsync drop`, and copy everything again"
 
 
 def _has_virtual(table: TableInfo) -> bool:

@@ -16,7 +16,7 @@ from cdcsync.postgres.catalogue import Catalogue
 from cdcsync.postgres.check import refuse_circles
 from cdcsync.postgres.config import FromLsn
 from cdcsync.postgres.connection import connect
-from cdcsync.postgres.first import WAITING, Ground, beginning
+from cdcsync.postgres.first import WAITING, Ground, beginning, joining
 from cdcsync.postgres.pgoutput import POSTGRES_EPOCH_US, Begin, Commit, Decoder
 from cdcsync.postgres.position import PostgresPosition, Within, format_lsn, parse_lsn
 from cdcsync.postgres.relations import Relations
@@ -92,6 +92,8 @@ class PostgresWal:
         self._read: deque[Batch] = deque()
         """Rows that come before anything more of the log."""
         self._rereader = Rereader(config, f"cdcsync {context.pipeline}")
+        self._again: PostgresPosition | None = None
+        """Where the log is to be opened again."""
         self._made_lsn: int | None = None
         """Where a slot stands that this process made for a position that is not stored yet."""
         self._confirmed: PostgresPosition | None = None
@@ -250,7 +252,16 @@ class PostgresWal:
         self._check_slot(session, stored, promoted=promoted)
         known = max(epoch, stored.epoch)
         place = replace(stored, epoch=known + promoted, timeline=now.timeline, slot=self._slot)
-        self._start(session, place)
+        if session.publications.joining:
+            self._batches = self._join(session, place)
+        else:
+            self._start(session, place)
+
+    def _join(self, session: Session, place: PostgresPosition) -> Generator[Batch, None, None]:
+        self._again = yield from joining(session.plain, session.publications, place, self._is_stored)
+
+    def _is_stored(self, position: PostgresPosition) -> bool:
+        return self._confirmed is not None and self._confirmed.covers(position)
 
     def _check_slot(self, session: Session, place: PostgresPosition, *, promoted: bool) -> None:
         found = slot.find(session.plain, self._slot)
@@ -434,6 +445,9 @@ class PostgresWal:
         batch = next(self._batches, None)
         if batch is None:
             self._batches = None
+            again, self._again = self._again, None
+            if again is not None:
+                self.open(again.encode(), again.epoch)
             return None
         if batch is WAITING:
             select.select([], [], [], min(timeout_s, 0.02))
@@ -461,7 +475,7 @@ class PostgresWal:
             slot=self._slot,
             name=f"cdcsync {self._context.pipeline}",
             tables=self._shown(session),
-            is_stored=lambda position: self._confirmed is not None and self._confirmed.covers(position),
+            is_stored=self._is_stored,
             start=lambda position: self._start(session, position),
         )
 

@@ -142,14 +142,20 @@ def test_a_column_list_without_the_key_is_refused(database: Database) -> None:
         made(database, {"a": KEYED}, publication={"name": "theirs", "mode": "existing"})
 
 
-def test_a_table_joins_a_running_pipeline_only_while_it_is_empty(each_database: Database) -> None:
+def test_a_table_joins_a_running_pipeline_at_once_only_while_it_is_empty(each_database: Database) -> None:
     each_database.execute("CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY)")
     made(each_database, {"a": KEYED})
 
     assert len(made(each_database, {"a": KEYED, "b": KEYED}, fresh=False).tables) == 2
     each_database.execute("CREATE TABLE c (id int PRIMARY KEY); INSERT INTO c VALUES (1)")
-    with pytest.raises(Fatal, match=r"public\.c.*has rows"):
-        made(each_database, {"a": KEYED, "b": KEYED, "c": KEYED}, fresh=False)
+    got = made(each_database, {"a": KEYED, "b": KEYED, "c": KEYED}, fresh=False)
+    assert (len(got.tables), [table.qualified for table in got.joining]) == (2, ["public.c"])
+
+    each_database.execute("CREATE TABLE d (x int); INSERT INTO d VALUES (1)")
+    made(each_database, {"a": KEYED})
+    each_database.execute("ALTER TABLE d REPLICA IDENTITY FULL")
+    with pytest.raises(Fatal, match=r"public\.d.*has rows"):
+        made(each_database, {"a": KEYED, "d": Wanted.APPENDED}, fresh=False)
 
 
 def test_a_publication_dropped_under_a_stored_position_is_not_made_anew(database: Database) -> None:
