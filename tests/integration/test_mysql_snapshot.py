@@ -146,7 +146,7 @@ def test_rows_and_order_are_as_configured(mysql_database: MysqlDatabase, read: C
         "INSERT INTO a VALUES (1, 'x%y'), (2, 'z'), (3, 'x%'); INSERT INTO b VALUES (1)"
     )
 
-    options = {"snapshot_order": (f"{name}.b",), "snapshot_where": {f"{name}.a": "v LIKE 'x%'"}}
+    options = {"snapshot_parallel": 1, "snapshot_order": (f"{name}.b",), "snapshot_where": {f"{name}.a": "v LIKE 'x%'"}}
     run = read(mysql_database, start="initial", **options).open().take(copied)
 
     assert [(change.table.name, change.after[0]) for change in run.changes if change.after] == [

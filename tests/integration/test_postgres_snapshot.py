@@ -310,7 +310,11 @@ def test_rows_and_order_of_a_first_copy_are_as_configured(database: Database, ma
     )
 
     run = make(
-        database, start="initial", snapshot_order=("public.c",), snapshot_where={"public.a": "id % 3 = 0"}
+        database,
+        start="initial",
+        snapshot_parallel=1,
+        snapshot_order=("public.c",),
+        snapshot_where={"public.a": "id % 3 = 0"},
     ).open()
     run.take(streaming)
 
