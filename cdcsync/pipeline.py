@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import structlog
 
-from cdcsync.change import Batch
+from cdcsync.change import Batch, Change, Operation
 from cdcsync.errors import End, ExitStatus, Fatal, Finished, Incomplete, Rejected, Transient
 from cdcsync.metrics import Progress, State
 from cdcsync.reader import Limits, Reader, is_whole
@@ -80,6 +80,10 @@ IDLE_S = 0.5
 """Longest wait for a batch; bounds how late a stop, a pause or a heartbeat is seen."""
 
 
+SOON_S = 0.2
+"""How long after the last save a position is stored that has nothing but rows of a copy before it, all filtered away."""
+
+
 class Pipeline:
     """Carries changes from a source through a transform into a sink, and owns the position."""
 
@@ -115,6 +119,8 @@ class Pipeline:
         """The highest that store and sink know."""
         self._held: Position | None = None
         """Read and filtered away, not stored yet."""
+        self._soon = False
+        """The source reads no further until it is."""
         self._stored: Stored | None = None
         self._saved_at = self._around.clock()
         self._opened_at = self._around.clock()
@@ -228,6 +234,7 @@ class Pipeline:
         batch, mapped = self._map(batch)
         if not mapped.changes and is_whole(mapped):
             self._held = batch.position
+            self._soon = self._soon or _has_reads(batch)
             return
         durable, mapped = self._write(batch, mapped)
         self._within = bool(mapped.transactions) and not mapped.transactions[-1].last
@@ -318,6 +325,7 @@ class Pipeline:
         self._around.trace("acknowledge", encoded, 0)
         if self._held is not None and durable.covers(self._held):
             self._held = None
+            self._soon = False
         self._note(encoded, mapped)
 
     def _note(self, encoded: str, mapped: Batch) -> None:
@@ -333,7 +341,8 @@ class Pipeline:
     def _is_due(self) -> bool:
         if self._held is None or self._within:
             return False
-        return not self.progress.position or self._around.clock() - self._saved_at >= self._policy.heartbeat_s
+        waits_s = min(SOON_S, self._policy.heartbeat_s) if self._soon else self._policy.heartbeat_s
+        return not self.progress.position or self._around.clock() - self._saved_at >= waits_s
 
     def _write_held(self) -> None:
         """Store a position that no change came with; never inside a large transaction."""
@@ -385,6 +394,12 @@ def _kept_by(sink: Sink) -> PositionStore:
         raise Fatal(msg, hint="name a store under `positions:`", status=ExitStatus.CONFIG)
     store: PositionStore = offered()
     return store
+
+
+def _has_reads(batch: Batch) -> bool:
+    """Return whether rows of a copy are in it: its source waits for them to be stored."""
+    firsts = [each.items[0] for each in batch.transactions if each.items]
+    return any(isinstance(item, Change) and item.operation is Operation.READ for item in firsts)
 
 
 def without(batch: Batch, reasons: Mapping[tuple[int, int], str]) -> Batch:

@@ -273,8 +273,8 @@ class _Flying:
     """Chunks merged in this turn, whose batches are not counted yet."""
 
 
-STORED_WITHIN_S: Final = 2.0
-"""How long a merged chunk counts as one that would be read again; a mapping may leave nothing of it to store."""
+STORED_WITHIN_S: Final = 60.0
+"""How long a merged chunk counts as one that would be read again, where nobody ever says that it is stored."""
 
 
 class Snapshot:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cdcsync.change import Change
+from cdcsync.change import Change, Operation
 from cdcsync.ports import SourceContext, Wanted
 from cdcsync.postgres.config import PostgresSource, from_url
 from cdcsync.postgres.position import PostgresPosition
@@ -102,3 +102,28 @@ def has(count: int) -> Callable[[Run], bool]:
 
 def start(run: Run) -> Run:
     return run.open().take(streaming)
+
+
+def state(run: Run, table: str, key: int = 1) -> dict[Any, tuple[Any, ...]]:
+    """Return what a target would have of a table; `key` columns are its key."""
+    rows: dict[Any, tuple[Any, ...]] = {}
+    for change in run.changes:
+        if change.table.name != table:
+            continue
+        if change.operation is Operation.TRUNCATE:
+            rows.clear()
+        if change.before is not None:
+            rows.pop(change.before[:key], None)
+        if change.after is not None:
+            rows[change.after[:key]] = change.after
+    return rows
+
+
+def read(run: Run, table: str) -> list[Change]:
+    """Return the rows of a table that were read, not logged."""
+    return [each for each in run.changes if each.operation is Operation.READ and each.table.name == table]
+
+
+def held_by(run: Run) -> str:
+    """Return whom the reading waits for."""
+    return str(run.source.figures().get("held_by", ""))

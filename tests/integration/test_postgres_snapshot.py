@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 from fix_postgres import Database, drop_database, make_database
-from fix_postgres_source import Run, streaming
+from fix_postgres_source import Run, held_by, read, state, streaming
 
 from cdcsync import snapshot
 from cdcsync.change import Change, CopyStart, Operation
@@ -25,31 +25,6 @@ TWO = """
 CREATE TABLE a (id int PRIMARY KEY, v text); INSERT INTO a VALUES (1, 'a');
 CREATE TABLE b (id int PRIMARY KEY, v text); INSERT INTO b SELECT n, 'old' FROM generate_series(1, 3) n;
 """
-
-
-def state(run: Run, table: str, key: int = 1) -> dict[Any, tuple[Any, ...]]:
-    """Return what a target would have of a table; `key` columns are its key."""
-    rows: dict[Any, tuple[Any, ...]] = {}
-    for change in run.changes:
-        if change.table.name != table:
-            continue
-        if change.operation is Operation.TRUNCATE:
-            rows.clear()
-        if change.before is not None:
-            rows.pop(change.before[:key], None)
-        if change.after is not None:
-            rows[change.after[:key]] = change.after
-    return rows
-
-
-def read(run: Run, table: str) -> list[Change]:
-    """Return the rows of a table that were read, not logged."""
-    return [each for each in run.changes if each.operation is Operation.READ and each.table.name == table]
-
-
-def held_by(run: Run) -> str:
-    """Return whom the reading waits for."""
-    return str(run.source.figures().get("held_by", ""))
 
 
 @pytest.fixture(autouse=True)
@@ -464,45 +439,3 @@ def test_a_position_says_what_is_left(database: Database, make: Callable[..., Ru
     assert isinstance(run.position, PostgresPosition)
     assert [each.table for each in run.position.pending] == ["public.a", "public.b"]
     assert not run.position.is_copied
-
-
-def test_a_table_with_rows_that_joins_is_copied_while_the_log_goes_on(
-    database: Database, make: Callable[..., Run]
-) -> None:
-    database.execute("CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a VALUES (1)")
-    run = make(database, start="initial").open().take(streaming)
-    run.source.close()
-    database.execute(
-        "CREATE TABLE b (id int PRIMARY KEY, v text); INSERT INTO b SELECT n, 'old' FROM generate_series(1, 5000) n"
-    )
-    with psycopg.connect(database.url) as writing:
-        writing.execute("UPDATE b SET v = 'new' WHERE id = 1")
-        again = make(database, start="initial").open(run.encoded(), 1)
-        again.take(lambda run: "idle in transaction" in held_by(run))
-        assert read(again, "b") == []
-        assert again.position is not None
-        assert [each.table for each in again.position.pending] == ["public.b"]
-        database.execute("INSERT INTO a VALUES (2); INSERT INTO b VALUES (5001, 'late')")
-        again.take(lambda run: (2,) in state(run, "a"))
-        writing.commit()
-
-    again.take(lambda run: run.position is not None and not run.position.pending and (5001,) in state(run, "b"))
-
-    assert sorted(state(again, "b").values()) == database.query("SELECT id, v FROM b ORDER BY id")
-
-
-def test_a_join_that_was_interrupted_before_its_table_was_published_is_taken_up(
-    database: Database, make: Callable[..., Run]
-) -> None:
-    database.execute("CREATE TABLE a (id int PRIMARY KEY)")
-    run = make(database, start="initial").open().take(streaming)
-    run.source.close()
-    database.execute("CREATE TABLE b (id int PRIMARY KEY); INSERT INTO b VALUES (1), (2)")
-    half = make(database, start="initial").open(run.encoded(), 1)
-    half.take(lambda run: run.position is not None, acknowledge=False)
-    half.source.close()
-
-    again = make(database, start="initial").open(half.encoded(), 1)
-    again.take(lambda run: run.position is not None and not run.position.pending)
-
-    assert sorted(state(again, "b")) == [(1,), (2,)]
