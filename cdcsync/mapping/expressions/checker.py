@@ -245,7 +245,7 @@ class _Checker:
     def _cast(self, node: Any) -> Node:
         given, wanted = self.node(node.this), self._type(node.args["to"])
         at = self._at(node)
-        if given.type == kinds.NULL:
+        if given.op is Op.CONSTANT and given.value is None:
             return replace(given, type=wanted)
         change = cast(given.type, wanted)
         if change is None:

@@ -48,7 +48,7 @@ def outer(node: Node) -> Node:
 
 def coerced(node: Node, wanted: Type) -> Node:
     """Return the node as a value of the wanted kind, which it turns into by itself. Raises Fault for a bad literal."""
-    if node.type == kinds.NULL:
+    if node.op is Op.CONSTANT and node.value is None:
         return replace(node, type=wanted)
     if node.type.kind is wanted.kind and node.type.kind is not Kind.ARRAY:
         return node
