@@ -241,8 +241,7 @@ def plan_copying(assembly: Assembly, words: tuple[str, str | None], sink: Sectio
     bounds = origin.bounds(in_epoch(located.position, epoch), words[1])
     target = Assembly(_other(assembly.config, sink, bounds.start, words[1], tables))
     _refuse_own(assembly, target)
-    if not tables:
-        target.refuse_itself(target.facts())
+    target.refuse_itself(target.facts())
     plan = Plan(
         pipeline=assembly.config.name,
         kind=f"the changes as logged go to {target.config.sink.system}, under the name {target.config.name}",

@@ -12,7 +12,7 @@ from fix_job import arrived
 from fix_postgres import drop_database, make_database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from fix_command import Command
     from fix_postgres import Database
@@ -108,8 +108,3 @@ def kept(request: pytest.FixtureRequest, command: Command) -> Iterator[Kept]:
         process.kill()
         process.communicate()
     drop_database(database)
-
-
-def lines(rows: Sequence[tuple[Any, ...]]) -> dict[Any, tuple[Any, ...]]:
-    """Return rows by their first column."""
-    return {row[0]: row for row in rows}

@@ -348,6 +348,7 @@ def test_replays_that_cannot_be_are_refused_by_name(kept: Kept) -> None:
         "public.none",
     )
     refused(kept, 78, "the pipeline's own target", "replay", "--yes", "--from", start, "--sink", "sqlite:out.db")
+    refused(kept, 78, "the same table", "replay", "--yes", "--from", start, "--sink", kept.source.url)
     refused(kept, 78, "not a place in PostgreSQL's log", "replay", "--yes", "--from", "mysql-bin.1:4", "--rewind")
     asked = kept.command("replay", kept.path, "--from", start, "--rewind")
     assert (asked.returncode, "--yes" in asked.stderr) == (2, True)
