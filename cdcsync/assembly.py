@@ -13,10 +13,10 @@ from cdcsync import connectors, control, logs
 from cdcsync.change import in_epoch
 from cdcsync.errors import ExitStatus, Fatal
 from cdcsync.mapping.transform import Mapping
-from cdcsync.ports import Guarantee, SinkContext, SourceContext
+from cdcsync.ports import Guarantee, SinkContext, SourceContext, Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from cdcsync.change import Position, Table
     from cdcsync.config import PipelineConfig
@@ -50,6 +50,8 @@ class Assembly:
     def __init__(self, config: PipelineConfig) -> None:
         self.config = config
         self.mapping = Mapping(config.rules, config.secrets)
+        self._known: Facts | None = None
+        """What both ends said when the pipeline was made."""
         for section in (config.source, config.sink, config.positions):
             if section is not None:
                 logs.hide(_secrets(section.config))
@@ -150,7 +152,7 @@ class Assembly:
         from cdcsync.pipeline import OnRejected, Pipeline, Policy  # noqa: PLC0415  commands that only look do without
         from cdcsync.reader import Limits  # noqa: PLC0415
 
-        facts = self.facts()
+        facts = self._known = self.facts()
         self.refuse_missing(facts)
         self.refuse_itself(facts)
         context = self.sink_context(facts)
@@ -245,6 +247,18 @@ class Assembly:
         """Forget the stored position; return whether there was one."""
         spec, section = self.store
         return spec.clear(section, self.sink_context())
+
+    def to_be_read(self, names: Sequence[str]) -> list[str]:
+        """Return the source tables that these words name. Raises Fatal for one without a key, whose rows cannot be told."""
+        facts = self._known
+        if facts is None:
+            return []
+        found = [table for name in names for table in self.chosen(facts, name)]
+        bare = [table.qualified for table in found if self.mapping.wants(table.schema, table.name) is not Wanted.KEYED]
+        if bare:
+            msg = f"rows without a key cannot be written again: {', '.join(bare)}"
+            raise Fatal(msg, hint="empty the target and copy everything again", status=ExitStatus.CONFIG)
+        return [table.qualified for table in found]
 
     def chosen(self, facts: Facts, name: str | None) -> list[Table]:
         """Return the source tables that a word names, by their own name or their target's; all without a word."""

@@ -8,7 +8,7 @@ import socket
 import socketserver
 import threading
 from struct import Struct
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 import orjson
 
@@ -17,6 +17,8 @@ from cdcsync.errors import CdcsyncError, ExitStatus, Fatal
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+
+Orders: TypeAlias = "Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]"
 
 ANSWER_MAX_S: Final = 5.0
 """Longest wait of either side for the other."""
@@ -36,9 +38,12 @@ class NotRunning(CdcsyncError):  # noqa: N818  named for what it says
 class Control:
     """Serves the commands of one pipeline on a unix socket that only its owner may open."""
 
-    def __init__(self, path: Path, commands: Mapping[str, Callable[[], dict[str, Any]]]) -> None:
+    def __init__(
+        self, path: Path, commands: Mapping[str, Callable[[], dict[str, Any]]], orders: Orders | None = None
+    ) -> None:
+        """`orders` are commands that are given the whole line."""
         self._path = path
-        self._server = _bound(path, commands)
+        self._server = _bound(path, commands, orders or {})
         self._made = path.stat().st_ino
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(STOP_EVERY_S,), name="cdcsync-control", daemon=True
@@ -56,13 +61,13 @@ class Control:
             self._path.unlink()
 
 
-def ask(path: Path, command: str) -> dict[str, Any]:
+def ask(path: Path, command: str, **words: object) -> dict[str, Any]:
     """Return a running pipeline's answer. Raises NotRunning, and Fatal when the socket is not ours to open."""
     try:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(ANSWER_MAX_S)
             client.connect(_address(path))
-            client.sendall(orjson.dumps({"command": command}) + b"\n")
+            client.sendall(orjson.dumps({"command": command, **words}) + b"\n")
             with client.makefile("rb") as lines:
                 line = lines.readline(LINE_MAX)
     except PermissionError as error:
@@ -82,8 +87,9 @@ class _Server(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, path: Path, commands: Mapping[str, Callable[[], dict[str, Any]]]) -> None:
+    def __init__(self, path: Path, commands: Mapping[str, Callable[[], dict[str, Any]]], orders: Orders) -> None:
         self.commands = commands
+        self.orders = orders
         super().__init__(_address(path), _Conversation)
 
 
@@ -105,18 +111,30 @@ class _Conversation(socketserver.StreamRequestHandler):
             asked = None
         command = asked.get("command") if isinstance(asked, dict) else None
         known = self.server.commands
+        if isinstance(asked, dict) and isinstance(command, str) and command in self.server.orders:
+            return _obeyed(self.server.orders[command], asked)
         if not isinstance(command, str) or command not in known:
-            return {"error": f'send one line such as {{"command": "status"}}; commands: {", ".join(known)}'}
+            return {
+                "error": f'send one line such as {{"command": "status"}}; commands: {", ".join([*known, *self.server.orders])}'
+            }
         return known[command]()
 
 
-def _bound(path: Path, commands: Mapping[str, Callable[[], dict[str, Any]]]) -> _Server:
+def _obeyed(order: Callable[[Mapping[str, Any]], dict[str, Any]], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an order answers, or why it was refused."""
+    try:
+        return order(asked)
+    except CdcsyncError as error:
+        return {"error": str(error)}
+
+
+def _bound(path: Path, commands: Mapping[str, Callable[[], dict[str, Any]]], orders: Orders) -> _Server:
     """Bind with mode 0600, in place of a socket that nobody serves any more."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     _clear_stale(path)
     before = os.umask(0o177)
     try:
-        return _Server(path, commands)
+        return _Server(path, commands, orders)
     except OSError as error:
         msg = f"the control socket {path} cannot be made: {error.strerror}"
         raise Fatal(msg, hint="set `control: {socket: PATH}`", status=ExitStatus.CONFIG) from error

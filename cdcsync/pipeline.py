@@ -20,7 +20,7 @@ from cdcsync.rejected import Letter, NoLetters
 from cdcsync.rereading import completed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from cdcsync.change import Position, Transaction
     from cdcsync.ports import PositionStore, Rereader, Sink, Source, Stored, Transform
@@ -160,6 +160,17 @@ class Pipeline:
         """Return all that is shown of it, as JSON can carry it. Any thread may ask."""
         beside = getattr(self._source, "figures", None)
         return {**self.progress.figures(), "snapshot": beside() if beside is not None else {}}
+
+    def order(self, action: str, tables: Sequence[str], where: str) -> int:
+        """Have tables read beside the log: "read", "cancel", "pause" or "resume"; return the order's number. Any thread.
+
+        Raises Fatal where the source reads none.
+        """
+        order: Callable[[str, Sequence[str], str], int] | None = getattr(self._source, "order", None)
+        if order is None:
+            msg = "this source reads no rows beside its log"
+            raise Fatal(msg, hint="copy everything again under another pipeline's name", status=ExitStatus.CONFIG)
+        return order(action, tables, where)
 
     def _guarded(self, step: Callable[[], None]) -> None:
         try:

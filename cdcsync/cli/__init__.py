@@ -22,6 +22,7 @@ _COMMANDS: Final = (
     "status",
     "pause",
     "resume",
+    "snapshot",
     "positions",
     "rejected",
     "verify",

@@ -11,11 +11,11 @@ from cdcsync import config, control
 from cdcsync.errors import ExitStatus, Fatal
 
 
-def ask(pipeline: str, command: str) -> dict[str, Any]:
+def ask(pipeline: str, command: str, **words: object) -> dict[str, Any]:
     """Return the running pipeline's answer. Raises NotRunning."""
     loaded = config.load(pipeline)
     try:
-        return control.ask(loaded.socket, command)
+        return control.ask(loaded.socket, command, **words)
     except control.NotRunning as error:
         msg = f"pipeline {loaded.name} does not run: {error}\n  -> `cdcsync run {pipeline}` starts it"
         raise control.NotRunning(msg) from error

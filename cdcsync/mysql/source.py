@@ -22,6 +22,7 @@ from cdcsync.mysql.table_map import MARIADB, MYSQL
 from cdcsync.mysql.tables import Tables
 from cdcsync.mysql.watch import Watch
 from cdcsync.mysql.xa import Decision
+from cdcsync.orders import Orders
 from cdcsync.transaction import Assembler, Resume
 
 if TYPE_CHECKING:
@@ -89,6 +90,10 @@ class MysqlBinlog:
         self._read: deque[Batch] = deque()
         """Rows that come before anything more of the log."""
         self._turned_at = 0.0
+        self._orders = Orders()
+        self.order = self._orders.give
+        self._again: MysqlPosition | None = None
+        """Where the log is to be opened again, once that is stored."""
         self._confirmed: MysqlPosition | None = None
         """Acknowledged last."""
         self._done: MysqlPosition | None = None
@@ -120,15 +125,13 @@ class MysqlBinlog:
         if session is None:
             msg = "the source is not open"
             raise RuntimeError(msg)
-        if self._first is not None:
-            first, self._first = self._first, None
-            return first
-        if self._read:
-            return self._read.popleft()
+        ahead = self._ahead()
+        if ahead is not None or self._opened_again():
+            return ahead
         until = self._clock() + timeout_s
         gathered = 0.0
         while True:
-            if self._beside is not None and self._read_beside(session, self._beside):
+            if self._read_beside(session):
                 return self._read.popleft()
             self._drain_up_to_fault(session)
             now = self._clock()
@@ -152,7 +155,7 @@ class MysqlBinlog:
     def figures(self) -> dict[str, Any]:
         """Return what is shown of the rows that are read beside the log; any thread may ask."""
         found = self._beside
-        return found.figures() if found is not None else {}
+        return {**(found.figures() if found is not None else {}), "orders": self._orders.taken}
 
     def close(self) -> None:
         """Disconnect."""
@@ -245,12 +248,34 @@ class MysqlBinlog:
         def is_due() -> bool:
             return self._clock() - self._turned_at >= TURN_S
 
+        self._beside.snapshot.paused = self._orders.paused
         return cast("Assembler", Watch(assembler, self._beside.snapshot, is_due))
 
-    def _read_beside(self, session: _Session, reading: Beside) -> bool:
+    def _ahead(self) -> Batch | None:
+        """Return what comes before anything more of the log."""
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        return self._read.popleft() if self._read else None
+
+    def _opened_again(self) -> bool:
+        """Open the log again where it is stored what is to be read beside it."""
+        again = self._again
+        if again is None or self._confirmed is None or not self._confirmed.covers(again):
+            return False
+        self._again = None
+        self.open(again.encode(), again.epoch)
+        return True
+
+    def _read_beside(self, session: _Session) -> bool:
         """Take rows that were read beside the log; between transactions, when all of the log so far is given."""
-        now = self._clock()
-        if now - self._turned_at < TURN_S or not session.assembler.idle or session.skip_to or session.decision:
+        reading, now = self._beside, self._clock()
+        if not session.assembler.idle or session.skip_to or session.decision:
+            return False
+        if self._orders:
+            self._obey(session)
+            return bool(self._read)
+        if reading is None or now - self._turned_at < TURN_S:
             return False
         here = session.groups.idle()
         if session.groups.within or not here.file:
@@ -264,6 +289,20 @@ class MysqlBinlog:
             self._moved_at = now
             self._read.extend(batches)
         return bool(batches)
+
+    def _obey(self, session: _Session) -> None:
+        """Carry orders out: once it is stored what is to be read, the log is opened again, and watched."""
+        here = session.groups.idle()
+        pending = self._orders.obey(here.pending)
+        if self._beside is not None:
+            self._beside.snapshot.paused = self._orders.paused
+        if pending == here.pending:
+            return
+        self._again = session.groups.here = here = replace(here, reads=here.reads + 1, pending=pending)
+        if self._beside is not None:
+            self._beside.close()
+            self._beside = None
+        self._read.append(Batch((), here, 0, 0))
 
     def _end_beside(self, session: _Session, reading: Beside) -> None:
         """Nothing is left to read; a pipeline that copies and no more has done its work once that is stored."""

@@ -10,7 +10,9 @@ from cdcsync.change import pack_version
 from cdcsync.errors import ExitStatus, Fatal
 from cdcsync.ports import Wanted
 from cdcsync.postgres import chunks
+from cdcsync.postgres.catalogue import Catalogue
 from cdcsync.postgres.snapshot import Chunks, running
+from cdcsync.postgres.types import is_built_in
 from cdcsync.snapshot import Limits, Pending, Snapshot
 
 if TYPE_CHECKING:
@@ -22,6 +24,14 @@ if TYPE_CHECKING:
     from cdcsync.postgres.connection import Connection
     from cdcsync.postgres.position import PostgresPosition
     from cdcsync.postgres.publication import Published
+
+
+def shown(connection: Connection, published: Sequence[Published]) -> list[tuple[Published, Table]]:
+    """Return the tables as the log shows them."""
+    types = Catalogue(connection).types(
+        {column.type for each in published for column in each.columns if not is_built_in(column.type)}
+    )
+    return [(each, each.table(types)) for each in published]
 
 
 def plans(connection: Connection, tables: Sequence[tuple[Published, Table]]) -> dict[str, Part]:

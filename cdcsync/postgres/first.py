@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from cdcsync.change import Batch, CopyStart, Transaction, pack_version
-from cdcsync.errors import Fatal
+from cdcsync.errors import Fatal, Finished
 from cdcsync.ports import Wanted
 from cdcsync.postgres import publication, slot
 from cdcsync.postgres.beside import first, plans
@@ -104,6 +104,13 @@ def joining(
             yield WAITING
     publication.join(plain, publications)
     return place
+
+
+def finished(replication: Connection, plain: Connection, name: str) -> Finished:
+    """End a copy that nothing follows: its slot would keep the log for nobody."""
+    replication.close()
+    slot.drop_soon(plain, name)
+    return Finished("all rows are copied")
 
 
 def alone(name: str, position: PostgresPosition, version: int, items: list[CopyStart]) -> Batch:

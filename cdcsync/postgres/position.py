@@ -108,3 +108,8 @@ def parse_lsn(text: str) -> int:
 def format_lsn(lsn: int) -> str:
     """Return the LSN as PostgreSQL writes it."""
     return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"
+
+
+def transaction_id(xid: int, final_lsn: int) -> str:
+    """Return what names a transaction for good: numbers come again."""
+    return f"{xid}:{format_lsn(final_lsn)}"

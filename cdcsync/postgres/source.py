@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cdcsync.change import Batch, Change, Message, SchemaChange, pack_version
 from cdcsync.errors import Finished
+from cdcsync.orders import Orders
 from cdcsync.postgres import identity, publication, slot
-from cdcsync.postgres.beside import plans, reading
+from cdcsync.postgres.beside import plans, reading, shown
 from cdcsync.postgres.catalogue import Catalogue
 from cdcsync.postgres.check import refuse_circles
 from cdcsync.postgres.config import FromLsn
 from cdcsync.postgres.connection import connect
-from cdcsync.postgres.first import WAITING, Ground, beginning, joining
+from cdcsync.postgres.first import WAITING, Ground, beginning, finished, joining
 from cdcsync.postgres.pgoutput import POSTGRES_EPOCH_US, Begin, Commit, Decoder
-from cdcsync.postgres.position import PostgresPosition, Within, format_lsn, parse_lsn
+from cdcsync.postgres.position import PostgresPosition, Within, format_lsn, parse_lsn, transaction_id
 from cdcsync.postgres.relations import Relations
 from cdcsync.postgres.replication import BODY, XLOG_DATA, Stream
 from cdcsync.postgres.reread import Rereader
 from cdcsync.postgres.retain import Retainer
 from cdcsync.postgres.slot import sender_timeout_s
-from cdcsync.postgres.types import is_built_in
 from cdcsync.transaction import Assembler, Resume
 
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ class PostgresWal:
         self._read: deque[Batch] = deque()
         """Rows that come before anything more of the log."""
         self._rereader = Rereader(config, f"cdcsync {context.pipeline}")
+        self._orders = Orders()
+        self.order = self._orders.give
         self._again: PostgresPosition | None = None
         """Where the log is to be opened again."""
         self._made_lsn: int | None = None
@@ -130,7 +132,7 @@ class PostgresWal:
         until = self._clock() + timeout_s
         gathered = 0.0
         while True:
-            if self._beside is not None and self._assembler.idle and self._read_beside(stream):
+            if self._assembler.idle and self._read_beside(stream):
                 return self._read.popleft()
             self._drain(stream)
             now = self._clock()
@@ -159,7 +161,7 @@ class PostgresWal:
     def figures(self) -> dict[str, Any]:
         """Return what is shown of the rows that are read beside the log; any thread may ask."""
         beside = self._beside
-        return beside.figures() if beside is not None else {}
+        return {**(beside.figures() if beside is not None else {}), "orders": self._orders.taken}
 
     def reread(self, table: Table, keys: Sequence[Row], transactions: Sequence[Transaction]) -> list[Row]:
         """Return rows by their keys; see `ports.Rereader`. On a connection and the thread of who asks."""
@@ -275,7 +277,7 @@ class PostgresWal:
         self._assembler = Assembler(raw_at=BODY)
         if place.within is not None:
             within = place.within
-            identity_of = _transaction_id(within.xid, within.final_lsn)
+            identity_of = transaction_id(within.xid, within.final_lsn)
             self._assembler.resume(Resume(identity_of, within.delivered, within.checksum))
         self._here = replace(place, within=None)
         published = session.publications.tables
@@ -296,12 +298,16 @@ class PostgresWal:
             self._begin_beside(session, place)
 
     def _begin_beside(self, session: Session, place: PostgresPosition) -> None:
-        parts = plans(session.plain, self._shown(session))
+        parts = plans(session.plain, shown(session.plain, session.publications.tables))
         name = f"cdcsync {self._context.pipeline}"
         self._beside = reading(self._config, session.plain, parts, place, name=name, clock=self._clock)
+        self._beside.snapshot.paused = self._orders.paused
 
     def _read_beside(self, stream: Stream) -> bool:
         """Take rows that were read beside the log; between transactions, when all of the log so far is given."""
+        if self._orders:
+            self._obey()
+            return bool(self._read)
         beside, now = self._beside, self._clock()
         if beside is None or now - self._turned_at < TURN_S:
             return False
@@ -318,6 +324,21 @@ class PostgresWal:
             stream.say(ask=True)
         return bool(batches)
 
+    def _obey(self) -> None:
+        """Carry orders out: what is to be read is stored with the next position, and begun again with it."""
+        session, beside = self._session, self._beside
+        before, pending = self._here.pending, self._orders.obey(self._here.pending)
+        if pending != before and session is not None:
+            self._here = replace(self._here, reads=self._here.reads + 1, pending=pending)
+            if beside is not None:
+                beside.close()
+                self._beside = None
+            if pending:
+                self._begin_beside(session, self._here)
+            self._read.append(Batch((), self._here, 0, 0))
+        if self._beside is not None:
+            self._beside.snapshot.paused = self._orders.paused
+
     def _end_beside(self, beside: Beside) -> None:
         """Nothing is left to read; a pipeline that copies and no more has done its work once that is stored."""
         if self._here.pending:
@@ -328,17 +349,9 @@ class PostgresWal:
             self._beside = None
             return
         self._done = self._done or self._here
-        if self._confirmed is not None and self._confirmed.covers(self._done) and not self._read:
-            self._finish()
-
-    def _finish(self) -> None:
-        """End a copy that nothing follows: its slot would keep the log for nobody."""
-        session = self._session
-        if session is not None:
-            session.replication.close()
+        if self._session is not None and self._is_stored(self._done) and not self._read:
             self._stream = None
-            slot.drop_soon(session.plain, self._slot)
-        raise Finished("all rows are copied")
+            raise finished(self._session.replication, self._session.plain, self._slot)
 
     def _is_due(self, now: float) -> bool:
         """Return whether rows read beside the log have waited long enough for it to pause between transactions."""
@@ -410,7 +423,7 @@ class PostgresWal:
             return replace(here, within=Within(begin.xid, begin.final_lsn, delivered, checksum))
 
         self._assembler.begin(
-            _transaction_id(begin.xid, begin.final_lsn),
+            transaction_id(begin.xid, begin.final_lsn),
             pack_version(here.epoch, begin.final_lsn),
             begin.commit_time_us,
             place,
@@ -474,24 +487,12 @@ class PostgresWal:
             plain=session.plain,
             slot=self._slot,
             name=f"cdcsync {self._context.pipeline}",
-            tables=self._shown(session),
+            tables=shown(session.plain, session.publications.tables),
             is_stored=self._is_stored,
             start=lambda position: self._start(session, position),
         )
-
-    def _shown(self, session: Session) -> list[tuple[publication.Published, Table]]:
-        """Return the tables as the log shows them."""
-        catalogue, published = Catalogue(session.plain), session.publications.tables
-        types = catalogue.types(
-            {column.type for each in published for column in each.columns if not is_built_in(column.type)}
-        )
-        return [(each, each.table(types)) for each in published]
 
 
 def iter_one(batch: Batch) -> Generator[Batch, None, None]:
     """Give one batch."""
     yield batch
-
-
-def _transaction_id(xid: int, final_lsn: int) -> str:
-    return f"{xid}:{format_lsn(final_lsn)}"
