@@ -15,36 +15,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
-from cdcsync.change import UNCHANGED, Operation
+from cdcsync.window import Window, fresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
-    from cdcsync.change import Change, Row, Table
+    from cdcsync.change import Change
+    from cdcsync.window import View
 
 ROWS_FIRST: Final = 2_000
 """Of a table's first chunk, before anything was measured."""
 ROWS_MIN: Final = 100
 ROWS_MAX: Final = 50_000
-NOTE_BYTES: Final = 200
-"""What one noted key is taken to cost, besides its texts."""
 UNPROVEN_MAX: Final = 20_000
 """Transactions of the log that no view was asked about yet, before the server is asked which of them still run."""
 
 Key: TypeAlias = "tuple[str, ...]"
 """Values of the columns by which a table is cut, as the server writes and reads them."""
-
-
-class View(Protocol):
-    """What one consistent read sees."""
-
-    def sees(self, transaction: Hashable) -> bool:
-        """Return whether a committed transaction's rows are in it."""
-        ...
-
-    def is_behind(self, place: Any) -> bool:
-        """Return whether the log, read up to `place`, has given all that the view sees."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,64 +81,6 @@ class Limits:
     rows_per_s_max: int | None = None
 
 
-class Window:
-    """The keys of one table that the log has changed since a chunk was begun, by transaction; bounded in bytes."""
-
-    def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
-        self._bytes = 0
-        self._noted: list[tuple[Hashable, Row]] = []
-        self._emptied: list[Hashable] = []
-        self.overflown = False
-        """More came than is kept: nothing can be said of the chunk."""
-
-    def note(self, transaction: Hashable, change: Change) -> None:
-        """Note what a change touched."""
-        if self.overflown:
-            return
-        if change.operation is Operation.TRUNCATE:
-            self._emptied.append(transaction)
-            return
-        for row in (change.before, change.after):
-            if row is None:
-                continue
-            key = identity(change.table, row)
-            if key is None:
-                self.spill()
-                return
-            self._noted.append((transaction, key))
-            self._bytes += NOTE_BYTES + sum(len(value) for value in key if isinstance(value, str | bytes))
-        if self._bytes > self._bytes_max:
-            self.spill()
-
-    def stale(self, view: View) -> frozenset[Row] | None:
-        """Return the keys whose rows in this view are older than the log; None: all are."""
-        known: dict[Hashable, bool] = {}
-
-        def sees(transaction: Hashable) -> bool:
-            if transaction not in known:
-                known[transaction] = view.sees(transaction)
-            return known[transaction]
-
-        if not all(map(sees, self._emptied)):
-            return None
-        return frozenset(key for transaction, key in self._noted if not sees(transaction))
-
-    def spill(self) -> None:
-        """Keep nothing more."""
-        self.overflown = True
-        self._noted.clear()
-
-
-def identity(table: Table, row: Row) -> Row | None:
-    """Return what tells the row from others: its key, or the whole row; None when the log did not carry it.
-
-    A row before of a table with a key is known by its key alone.
-    """
-    key = tuple([row[at] for at in table.key_at]) if table.key_at else row
-    return None if any(value is UNCHANGED for value in key) else key
-
-
 @dataclass(slots=True)
 class Chunk:
     """One range of a table's keys, to be read in one view."""
@@ -170,10 +99,31 @@ class Chunk:
     last: Key | None = None
     """Its last key; None: it goes on to the end of the table."""
     taken: Taken | None = None
+    view: View | None = None
+    """What it is read in, once that is known."""
+    asked: Hashable = None
+    """The transaction that the view was asked for last, and what it said."""
+    answer: bool = False
+
+    def note(self, transaction: Hashable, change: Change) -> None:
+        """Note a change of its table, unless the view sees it."""
+        if self.view is not None:
+            if transaction != self.asked:
+                self.asked, self.answer = transaction, self.view.sees(transaction)
+            if self.answer:
+                return
+        self.window.note(transaction, change)
 
     def unseen_by(self, view: View) -> list[Hashable]:
         """Return what the view has to see and does not; the chunk may be read in it when there is nothing."""
         return [transaction for transaction in self.must_see if not view.sees(transaction)]
+
+
+class Opened(NamedTuple):
+    """A chunk has its view; what that sees need not be noted."""
+
+    number: int
+    view: View
 
 
 class Cut(NamedTuple):
@@ -206,7 +156,7 @@ class Held(NamedTuple):
     by: str
 
 
-Report: TypeAlias = Cut | Taken | TooLarge | Held
+Report: TypeAlias = Opened | Cut | Taken | TooLarge | Held
 
 
 class ChunkReader(Protocol):
@@ -347,7 +297,7 @@ class Snapshot:
         """Note a change of the log, before it is delivered."""
         for chunk in self._flying.chunks:
             if chunk.pending.table == change.table.qualified:
-                chunk.window.note(transaction, change)
+                chunk.note(transaction, change)
 
     def doubt(self) -> None:
         """Of what was noted some is not in the log after all: what is being read is read again."""
@@ -378,7 +328,10 @@ class Snapshot:
         if chunk is None:
             return
         front = self._fronts[chunk.pending.id]
-        if isinstance(report, Cut):
+        if isinstance(report, Opened):
+            chunk.view = report.view
+            chunk.window.forget(report.view)
+        elif isinstance(report, Cut):
             chunk.cut, chunk.last = True, report.last
             front.after, front.blocked = report.last, report.last is None
         elif isinstance(report, Taken):
@@ -483,12 +436,3 @@ class Snapshot:
         if rate is not None:
             wanted = min(wanted, max(1, int(rate * self._limits.chunk_s)))
         return max(1, min(wanted, by_bytes))
-
-
-def fresh(changes: list[Change], stale: frozenset[Row] | None) -> Sequence[Change]:
-    """Return the rows that the log has nothing newer of."""
-    if stale is None:
-        return []
-    if not stale:
-        return changes
-    return [change for change in changes if identity(change.table, change.after or ()) not in stale]

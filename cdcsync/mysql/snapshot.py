@@ -15,7 +15,7 @@ from cdcsync.mysql.chunks import altered, decoder
 from cdcsync.mysql.connection import connect_to
 from cdcsync.mysql.errors import MysqlError, number_of, verdict
 from cdcsync.mysql.view import opened
-from cdcsync.snapshot import Cut, Held, Taken, TooLarge
+from cdcsync.snapshot import Cut, Held, Opened, Taken, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -129,6 +129,7 @@ class Chunks:
     def _read(self, connection: Connection, chunk: Chunk, bytes_max: int) -> None:
         part = self._parts[chunk.pending.table]
         view = self._view(connection, chunk)
+        self._said.put(Opened(chunk.number, view))
         began = time.monotonic()
         last = part.cut(connection, chunk)
         self._said.put(Cut(chunk.number, last))

@@ -18,7 +18,7 @@ from cdcsync.postgres.connection import connect
 from cdcsync.postgres.copy import row_decoder
 from cdcsync.postgres.errors import verdict
 from cdcsync.postgres.position import parse_lsn
-from cdcsync.snapshot import Cut, Held, Taken, TooLarge
+from cdcsync.snapshot import Cut, Held, Opened, Taken, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -229,6 +229,7 @@ class Chunks:
         view = self._view(connection, chunk, part)
         if view is None:
             return
+        self._said.put(Opened(chunk.number, view))
         began = time.monotonic()
         last = chunk.last if chunk.cut else part.cut(connection, chunk)
         self._said.put(Cut(chunk.number, last))

@@ -15,22 +15,22 @@ from cdcsync.snapshot import (
     Cut,
     Held,
     Limits,
+    Opened,
     Pending,
     Report,
     Snapshot,
     Taken,
     TooLarge,
-    Window,
-    identity,
 )
 from cdcsync.types import Kind, Type
+from cdcsync.window import Window, identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     import pytest
 
-    from cdcsync.snapshot import View
+    from cdcsync.window import View
 
 KEYS = 8
 TABLE = Table("s", "t", (Column("id", Type(Kind.INTEGER)), Column("v", Type(Kind.INTEGER))), ("id",))
@@ -164,6 +164,7 @@ class Workers:
                 self.said.append(Held(chunk.number, "somebody"))
             else:
                 reading.view = view
+                self.said.append(Opened(chunk.number, view))
             return
         self.readings.remove(reading)
         rows = self.server.state(reading.view.transactions)
@@ -364,6 +365,19 @@ def test_more_noted_keys_than_the_bound_have_the_chunk_read_again() -> None:
     assert merged == []
     assert [(each.chunk.number, each.chunk.after) for each in workers.readings] == [(2, None)]
     assert workers.readings[0].chunk.must_see == frozenset(range(10))
+
+
+def test_what_a_view_sees_takes_no_room_of_the_window() -> None:
+    snapshot, workers, _ = started([Opened(1, everything()), Cut(1, ("5",))], window_bytes_max=1000)
+    snapshot.turn(0)
+    for number in range(90):
+        snapshot.began(number)
+        snapshot.note(number, Change(TABLE, Operation.INSERT, None, (number, 0)))
+    workers.said.append(Taken(1, everything(), [row(1)], 1, 0.1))
+
+    (merged,) = snapshot.turn(90)
+
+    assert [change.after for change in merged.changes] == [(1, 0)]
 
 
 def test_a_chunk_waits_for_those_before_it_in_its_table() -> None:
