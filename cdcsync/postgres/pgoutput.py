@@ -77,7 +77,7 @@ class Plan:
         self.wanted = wanted
         self.size = len(table.columns)
         self.decoders = [decoder(column.type) for column in table.columns]
-        self.codes = [_code(column.type) for column in table.columns]
+        self.codes = [code_of(column.type) for column in table.columns]
         self.logged = [at for at, column in enumerate(relation.columns) if column.is_key]
         """Where an old key (K) has values; its other columns are sent as null."""
         self.key = self.logged or list(table.key_at)
@@ -85,7 +85,7 @@ class Plan:
         self.blank = [UNCHANGED] * self.size
 
 
-def _code(column: Type) -> int:
+def code_of(column: Type) -> int:
     """Return 1 for text, 2 for integers, 3 for booleans, 4 for timestamptz, 0 for what needs its decoder called."""
     if column.kind in _TEXTS:
         return 1

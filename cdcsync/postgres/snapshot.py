@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import psycopg
 from psycopg import sql
 
-from cdcsync.change import Change, Operation
 from cdcsync.errors import CdcsyncError, End, Transient
 from cdcsync.postgres.connection import connect
-from cdcsync.postgres.copy import row_decoder
+from cdcsync.postgres.copied import Lines
 from cdcsync.postgres.errors import verdict
 from cdcsync.postgres.position import parse_lsn
 from cdcsync.snapshot import Cut, Held, Opened, Taken, TooLarge
@@ -23,6 +22,7 @@ from cdcsync.snapshot import Cut, Held, Opened, Taken, TooLarge
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
+    from cdcsync.change import Change
     from cdcsync.postgres.chunks import Part
     from cdcsync.postgres.config import PostgresSource
     from cdcsync.postgres.connection import Connection
@@ -235,7 +235,7 @@ class Chunks:
         self._said.put(Cut(chunk.number, last))
         changes: list[Change] = []
         size_bytes = 0
-        decode, table = row_decoder(part.table), part.table
+        change = Lines(part.table).change
         limit = 2 * bytes_max if chunk.rows_max > 1 else None
         with connection.cursor() as cursor, cursor.copy(part.copy(chunk, last)) as rows:
             for raw in rows:
@@ -243,7 +243,7 @@ class Chunks:
                 size_bytes += len(data)
                 if limit is not None and size_bytes > limit:
                     raise _Large
-                changes.append(Change(table, Operation.READ, None, decode(data)))
+                changes.append(change(data))
         connection.execute("COMMIT")
         took_s = time.monotonic() - began
         view = view._replace(end_lsn=self._settled(connection, view.end_lsn))
