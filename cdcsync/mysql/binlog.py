@@ -14,6 +14,8 @@ HEADER: Final = 19
 """Bytes before an event's body: time 4, type 1, server id 4, size 4, end in the file 4, flags 2."""
 CHECKSUM: Final = 4
 _crc32 = zlib.crc32
+HELD_MAX: Final = 5120
+"""Above so many bytes zlib lets go of the interpreter, and has to wait for it again: as long as many events take."""
 RESIDUE: Final = 0x2144DF1C
 """CRC-32 of anything with its own CRC-32 behind it."""
 ARTIFICIAL: Final = 0x20
@@ -39,6 +41,15 @@ DAMAGED: Final = (
     "the log was damaged on its way or on the server's disk; the position was not moved: run again, and if it stops at "
     "the same place, read from a replica that has the log whole"
 )
+
+
+def _crc32_of_long(event: bytes) -> int:
+    """Return the CRC-32 without letting go of the interpreter."""
+    view = memoryview(event)
+    value = 0
+    for at in range(0, len(event), HELD_MAX):
+        value = _crc32(view[at : at + HELD_MAX], value)
+    return value
 
 
 class Framing:
@@ -69,7 +80,7 @@ class Framing:
             return self._first(event, kind)
         end = size
         if self.checksummed and kind != 15:  # noqa: PLR2004  FORMAT_DESCRIPTION has a checksum of its own
-            if _crc32(event) != 0x2144DF1C:  # noqa: PLR2004  RESIDUE
+            if (_crc32(event) if size <= 5120 else _crc32_of_long(event)) != 0x2144DF1C:  # noqa: PLR2004  HELD_MAX, RESIDUE
                 raise self.torn("does not match its checksum")
             end = size - CHECKSUM
         self.end = end
