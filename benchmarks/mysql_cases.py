@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from benchmarks.process import Usage
 
-MAPPED = [{"from": "bench.bench", "to": "bench"}]
+MAPPED = ["bench.bench"]
 NULL = {"jsonl": {"path": "/dev/null"}}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
