@@ -84,6 +84,10 @@ def pipeline_of(pair: Pair, folder: Path) -> tuple[Pipeline, Target]:
     return made, target
 
 
+SYNCED_WITHIN_S = 60
+"""The server's worker naps twice as long after each attempt, up to 30 s."""
+
+
 def until(condition: Callable[[], bool], within_s: float = 30) -> None:
     end = time.monotonic() + within_s
     while not condition():
@@ -111,7 +115,7 @@ def _synchronise(pair: Pair) -> None:
         pair.primary.execute("SELECT pg_log_standby_snapshot()")
         return pair.standby.query("SELECT 1 FROM pg_replication_slots WHERE synced AND NOT temporary") == [(1,)]
 
-    until(is_synced)
+    until(is_synced, within_s=SYNCED_WITHIN_S)
 
 
 def _make_on_standby(pair: Pair) -> None:
