@@ -142,7 +142,7 @@ def test_undoing_a_huge_transaction_needs_the_memory_of_a_part(kept: Kept) -> No
 
     nothing, all_of_it = peak_kb(kept, kept.place()), peak_kb(kept, start)
 
-    assert all_of_it - nothing < 40_000
+    assert all_of_it - nothing < 60_000, "the 160,000 rows alone are more than 80 MB"
 
 
 def peak_kb(kept: Kept, start: str) -> int:
