@@ -87,6 +87,8 @@ class GtidSet:
 
     def __str__(self) -> str:
         """Return it as MySQL writes it, without spaces."""
+        if not self._others and self._first < self._last:
+            return f"{self._uuid}:{self._first}-{self._last}"
         return ",".join(
             f"{uuid}:{':'.join(f'{first}' if first == last else f'{first}-{last}' for first, last in each)}"
             for uuid, each in sorted(self.intervals().items())
