@@ -209,23 +209,34 @@ def figures() -> str:
 
 
 def benchmarks() -> str:
-    """The figures of one run of the benchmarks, as it was stored."""
-    stored = orjson.loads((REFERENCE.parent.parent / "benchmarks" / "results.json").read_bytes())
+    """The figures of the runs of the benchmarks that were stored."""
+    runs = orjson.loads((REFERENCE.parent.parent / "benchmarks" / "results.json").read_bytes())
     about = (
-        f"One run of `{stored['command']}`: Python {stored['machine']['python']}, {stored['machine']['cores']} cores "
-        f"({stored['machine']['cpu']}), {stored['rounds']} rounds by turns, medians. A ratio is against the first row, "
-        "round by round. All contenders speak to the server without TLS.\n"
+        "Medians of several rounds by turns. A ratio is against the first row of the same run, round by round. All "
+        "contenders speak to the server without TLS.\n"
     )
-    lines = ["# Benchmarks\n", about, *([stored["note"] + "\n"] if "note" in stored else [])]
-    for result in stored["results"]:
-        lines += [f"## {result['name']}\n", f"{result['rows']:,} rows a round; checked by value: {result['proved']}.\n"]
+    lines = ["# Benchmarks\n", about]
+    for run in runs:
+        lines += _run(run)
+    return "\n".join(lines)
+
+
+def _run(run: dict[str, Any]) -> list[str]:
+    machine = run["machine"]
+    said = (
+        f"Of `{run['command']}`: Python {machine['python']}, {machine['cores']} cores ({machine['cpu']}), "
+        f"{run['rounds']} rounds; {{}} rows a round; checked by value: {{}}.\n"
+    )
+    lines: list[str] = []
+    for result in run["results"]:
+        lines += [f"## {result['name']}\n", said.format(f"{result['rows']:,}", result["proved"] or "nothing")]
         if result["figures"]:
             lines += [f"| | {result['unit']} | ratio | CPU s | peak MB |", "|---|---:|---:|---:|---:|"]
             lines += [_contender(figure) for figure in result["figures"]]
         else:
             lines += ["| | |", "|---|---:|", *(f"| {name} | {value} |" for name, value in result["values"].items())]
         lines.append("")
-    return "\n".join(lines)
+    return lines
 
 
 def _contender(figure: dict[str, Any]) -> str:
