@@ -172,8 +172,12 @@ def test_a_failover_under_traffic_leaves_both_ends_equal(pair: Pair, tmp_path: P
     with pipeline.victim() as daemon:
         daemon.start()
         pipeline.await_copied(daemon)
-        with traffic(pipeline.source, 0, scale=0, outlives=False):
+        early = pair.primary.version >= SYNCED_FROM
+        if early:  # a transaction that is open keeps the server from making the slot at the standby
             keep_slot(pair)
+        with traffic(pipeline.source, 0, scale=0, outlives=False):
+            if not early:
+                keep_slot(pair)
             await_delivery(daemon, pipeline.trace, time.monotonic_ns())
             fail_over(pair)
         with traffic(promoted, 1, scale=0):
