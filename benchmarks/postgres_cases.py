@@ -232,7 +232,7 @@ def _first_change_s(ours: Ours, source: PostgresServer) -> float:
 
 BENCHES = (
     Bench("postgres-jsonl", str(postgres_jsonl.__doc__), 2_000_000, postgres_jsonl),
-    Bench("postgres-postgres-single", str(postgres_postgres_single.__doc__), 100_000, postgres_postgres_single),
+    Bench("postgres-postgres-single", str(postgres_postgres_single.__doc__), 500_000, postgres_postgres_single),
     Bench("postgres-postgres-bulk", str(postgres_postgres_bulk.__doc__), 500_000, postgres_postgres_bulk),
     Bench("postgres-latency", str(postgres_latency.__doc__), 30_000, postgres_latency),
     Bench("postgres-large-transaction", str(postgres_large_transaction.__doc__), 5_000_000, postgres_large_transaction),
