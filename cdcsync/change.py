@@ -68,10 +68,15 @@ class Table:
     columns: tuple[Column, ...]
     key: tuple[str, ...] = ()
     """Names of the key columns, in key order; empty when the table has no key."""
+    message_key: tuple[str, ...] = ()
+    """Names of the columns that are no part of the row but the key of its message, for sinks that send messages:
+    `_message_key` alone where it is one text, else `_message_key.FIELD` for each field."""
     at: dict[str, int] = field(init=False, repr=False, compare=False)
     """Index of each column by name."""
     key_at: tuple[int, ...] = field(init=False, repr=False, compare=False)
     """Indexes of the key columns."""
+    message_key_at: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    """Indexes of the columns of the message's key."""
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -79,6 +84,7 @@ class Table:
         at = {column.name: index for index, column in enumerate(self.columns)}
         object.__setattr__(self, "at", at)
         object.__setattr__(self, "key_at", tuple(at[name] for name in self.key))
+        object.__setattr__(self, "message_key_at", tuple(at[name] for name in self.message_key))
         object.__setattr__(self, "_hash", hash((self.schema, self.name, self.columns, self.key)))
 
     def __hash__(self) -> int:

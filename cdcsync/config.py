@@ -204,6 +204,7 @@ class _Loading:
         if file is not None:
             sections.Reading(checked, self._environ, self._path, self._warnings).look_at_secrets(file, ())
         rules = tuple(self._rules(checked, resolved.value))
+        self._problems += loading.misplaced(rules, ends.get(Role.SINK))
         if self._problems or file is None:
             raise document.fatal(self._problems)
         return self._made(file, ends, rules)

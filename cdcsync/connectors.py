@@ -162,6 +162,10 @@ class SinkSpec:
     """Of the target server and database, comparable with a source's; for refusing circles."""
     check: Callable[[Any, SinkContext], list[Finding]]
     scanner: Callable[[Any, SinkContext], Scanner] | None = None
+    messages: bool = False
+    """Whether it sends messages with keys: `message_key` in the mapping."""
+    places: bool = False
+    """Whether it makes topics or indexes as rows come: `to: {by: ...}` without `tables` in the mapping."""
     again: str = "the target gets the changes again"
     """What it means for what is in the target when the pipeline goes back and delivers changes again."""
 

@@ -75,6 +75,7 @@ CONNECTOR = Connector(
         guarantee=_guarantee,
         identity=_identity,
         check=_check,
+        places=True,
         again="the lines of these changes are written again, after those that are there",
     ),
     store=StoreSpec(config=JsonlConfig, make=_store, clear=_clear, put=_put, look=_look),

@@ -15,6 +15,7 @@ from cdcsync.document import nearest
 from cdcsync.errors import Fatal, Rejected
 from cdcsync.lines import Lines
 from cdcsync.mapping.names import Pattern
+from cdcsync.mapping.shape import MESSAGE_KEY
 from cdcsync.mapping.transform import Mapping
 from cdcsync.types import Kind, Type
 
@@ -28,7 +29,7 @@ NOTHING: Final = "nothing"
 DEFAULTS: Final = {"commit_time": "2026-01-01T00:00:00Z", "position": "0/0", "transaction": "1"}
 """What a change has that does not say."""
 GIVEN: Final = ("operation", "before", "after", "unchanged", "table", *DEFAULTS)
-EXPECTED: Final = ("operation", "table", "before", "after", "unchanged", "rejected")
+EXPECTED: Final = ("operation", "table", "before", "after", "unchanged", "message_key", "rejected")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +109,26 @@ def _known(given: dict[str, Any], names: Sequence[str], what: str) -> None:
 
 def _shown(made: Transaction) -> list[dict[str, Any]]:
     lines = [orjson.loads(line) for line in Lines().encode(made).splitlines()]
-    keys = ("operation", "table", "before", "after", "unchanged")
+    keys = ("operation", "table", "before", "after", "unchanged", "message_key")
+    for line, item in zip(lines, made.items, strict=True):
+        _apart(line, item[0].message_key if isinstance(item, Change) else ())
     return [{key: line[key] for key in keys if line.get(key)} for line in lines]
+
+
+def _apart(line: dict[str, Any], names: Sequence[str]) -> None:
+    """Take the message's key out of a line's rows."""
+    for side in ("before", "after"):
+        row = line[side]
+        found = {name: row.pop(name) for name in names if name in row} if row else {}
+        if found:
+            line["message_key"] = _key_told(found)
+
+
+def _key_told(found: dict[str, Any]) -> Any:
+    """Return a message's key as an example has it: one value, or its fields."""
+    if MESSAGE_KEY in found:
+        return found[MESSAGE_KEY]
+    return {name.removeprefix(f"{MESSAGE_KEY}."): value for name, value in found.items()}
 
 
 def _table(rule: Rule, example: Example, tables: Sequence[Table]) -> Table:
@@ -276,10 +295,24 @@ def _unlike(wanted: dict[str, Any], change: Change) -> Iterator[str]:
     for name, row in sides.items():
         if name in wanted:
             yield from _rows_unlike(name, wanted[name], row, change.table)
+    if "message_key" in wanted:
+        yield from _message_key_unlike(wanted["message_key"], change)
     for column in wanted.get("unchanged", ()):
         at = change.table.at.get(column)
         if at is None or change.after is None or change.after[at] is not UNCHANGED:
             yield f"unchanged: {column} has a value"
+
+
+def _message_key_unlike(wanted: Any, change: Change) -> Iterator[str]:
+    """Yield a difference for each field of the key of the message that the change becomes."""
+    row = change.after if change.after is not None else change.before
+    if not change.table.message_key or row is None:
+        yield "message_key: the entry has none"
+        return
+    fields = {f".{name}": value for name, value in wanted.items()} if isinstance(wanted, dict) else {"": wanted}
+    named = {MESSAGE_KEY + name: value for name, value in fields.items()}
+    for line in _rows_unlike("", named, row, change.table):
+        yield line.removeprefix("._")
 
 
 def _rows_unlike(name: str, wanted: dict[str, Any] | None, row: Row | None, table: Table) -> Iterator[str]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cdcsync.mapping.expressions.registry import Function
+    from cdcsync.sections import Section
 
 
 def rules_of(path: Path, problems: list[Problem]) -> Iterator[Rule]:
@@ -42,6 +43,22 @@ def entries(checked: Checked, tables: list[Any], functions: Any) -> Iterator[Rul
         rule = Rule(mapping, str(where) if where else "", checked.document, ("tables", at), own)
         checked.problems += _faults(rule, checked.document)
         yield rule
+
+
+def misplaced(rules: Iterable[Rule], sink: Section | None) -> Iterator[Problem]:
+    """Yield what these entries ask for and this sink does not have."""
+    spec = sink.connector.sink if sink is not None else None
+    if sink is None or spec is None:
+        return
+    for rule in rules:
+        if rule.document is None:
+            continue
+        if rule.mapping.message_key is not None and not spec.messages:
+            text = f"message_key: a {sink.system} sink sends no messages; name columns of the target as `key`"
+            yield Problem(rule.document.value_mark((*rule.path, "message_key")), text)
+        if rule.mapping.free and not spec.places:
+            text = f"to: a {sink.system} sink has to know its tables before a row comes; list them under `tables`"
+            yield Problem(rule.document.value_mark((*rule.path, "to")), text)
 
 
 def _functions(checked: Checked, names: Iterable[Any]) -> dict[str, Function]:

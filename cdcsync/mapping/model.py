@@ -41,9 +41,10 @@ class Routed(BaseModel):
 
     by: str = Field(min_length=1)
     """An expression: the name of one of `tables`, for each row."""
-    tables: tuple[str, ...] = Field(min_length=1)
+    tables: tuple[str, ...] = ()
     """The targets, `table` or `schema.table`. A row that moves from one to another is deleted in the old one: the
-    source table needs full before images."""
+    source table needs full before images. Absent, for sinks that make topics and indexes as rows come: whatever the
+    expression names, up to 1,000 of them."""
 
 
 class History(BaseModel):
@@ -114,6 +115,9 @@ class TableMapping(BaseModel):
     """Target columns: an update that leaves all of them as they were is left out. `true`: all columns."""
     truncate: OnTruncate | None = None
     """`apply`, `ignore` or `stop`. Absent: apply under `delete: hard`, else stop, as the rows are there to stay."""
+    message_key: Annotated[str, Field(min_length=1)] | dict[str, str] | None = None
+    """The key of a row's message, for sinks that send messages: an expression, whose text it is, or fields, each with
+    its expression. It has to be known of a deleted row too. Absent: the target's key."""
 
     types: dict[str, str] = Field(default_factory=dict)
     """Source column to its type, as in a cast, for the examples when no source is asked; absent: told from their
@@ -152,6 +156,12 @@ class TableMapping(BaseModel):
         if self.history_columns and self.truncate is OnTruncate.APPLY:
             msg = "`truncate: apply` would remove the rows that `history` keeps; write ignore or stop"
             raise ValueError(msg)
+        if self.message_key == {}:
+            msg = "`message_key` has no field"
+            raise ValueError(msg)
+        if isinstance(self.to, Routed) and not self.to.tables and self.truncate is OnTruncate.APPLY:
+            msg = "`truncate: apply` has to know the targets; list `tables` under `to`, or write ignore or stop"
+            raise ValueError(msg)
         if self.soft_column and self.truncate is OnTruncate.APPLY:
             msg = "`truncate: apply` would remove the rows that `delete: soft` keeps; write ignore or stop"
             raise ValueError(msg)
@@ -165,8 +175,20 @@ class TableMapping(BaseModel):
     @property
     def on_truncate(self) -> OnTruncate:
         """What a TRUNCATE does, the default resolved."""
-        keeps = self.delete != "hard" or self.history is not None
+        keeps = self.delete != "hard" or self.history is not None or self.free
         return self.truncate or (OnTruncate.STOP if keeps else OnTruncate.APPLY)
+
+    @property
+    def free(self) -> bool:
+        """Whether rows themselves name their targets, which nobody lists."""
+        return isinstance(self.to, Routed) and not self.to.tables
+
+    @property
+    def message_fields(self) -> dict[tuple[str, ...], str]:
+        """The expressions of the message's key by the keys that lead to each."""
+        if isinstance(self.message_key, str):
+            return {("message_key",): self.message_key}
+        return {("message_key", name): text for name, text in (self.message_key or {}).items()}
 
     @property
     def history_columns(self) -> History | None:
@@ -181,7 +203,7 @@ class TableMapping(BaseModel):
             found["where",] = self.where
         if isinstance(self.to, Routed):
             found["to", "by"] = self.to.by
-        return found | {("columns", name): text for name, text in self.columns.items()}
+        return found | {("columns", name): text for name, text in self.columns.items()} | self.message_fields
 
     @property
     def plain(self) -> bool:

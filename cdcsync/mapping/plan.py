@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,12 +12,14 @@ from cdcsync.mapping.failures import Failed
 from cdcsync.mapping.model import OnTruncate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from cdcsync.change import Row, Transaction
     from cdcsync.mapping.computed import Computed, Question
     from cdcsync.mapping.model import Rule
 
+PLACES_MAX: Final = 1000
+"""Targets that rows of one table may name by themselves."""
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 FULL_BEFORE: Final = (
     "the source table needs full before images (PostgreSQL: ALTER TABLE ... REPLICA IDENTITY FULL; "
@@ -60,8 +62,9 @@ class Plan:
     rule: Rule
     source: Table
     target: Table
-    """The first of `targets`."""
+    """The first of `targets`; one without a name where rows name theirs."""
     targets: tuple[Table, ...]
+    """Those that are known before a row is read."""
     project: Callable[[Row], Row] | None
     """Builds the target's row of the row alone, columns that the entry adds by itself excluded; None: the row."""
     key_at: tuple[int, ...]
@@ -77,11 +80,15 @@ class Plan:
     """Makes rows with expressions, in the place of `project`."""
     where: Question | None = None
     by: Question | None = None
-    places: Mapping[str, Table] | None = None
+    places: dict[str, Table] | None = None
     """The targets by the names that `by` gives."""
+    free: bool = False
+    """Names that are not among them make targets of their own."""
     history: bool = False
     skip_at: tuple[int, ...] = ()
     """Indexes of target columns: an update that changes none of them is left out."""
+    message_at: tuple[int, ...] = ()
+    """Indexes of the message's key, where it has to be proved in each row."""
 
     def map(self, change: Change, moment: Moment) -> Sequence[Change]:
         """Return the target's changes. Raises Unmappable and Stopped."""
@@ -220,12 +227,23 @@ class Plan:
         assert row is not None  # noqa: S101  asked by those that have one
         assert self.places is not None  # noqa: S101  there are places where there is `by`
         said = self._answer(self.by, change, row, moment)
-        if said not in self.places:
-            msg = f"{self.source.qualified}: `to.by` names none of the tables under `to.tables`"
-            raise Unmappable(
-                msg, Change(self.target, change.operation, self._earlier(change.before), self._earlier(row))
-            )
-        return self.places[said]
+        place = self.places.get(said)
+        if place is None and self.free and said and len(self.places) < PLACES_MAX:
+            place = self._found(said)
+        if place is not None:
+            return place
+        msg = f"{self.source.qualified}: `to.by` names none of the tables under `to.tables`"
+        if self.free:
+            msg = f"{self.source.qualified}: `to.by` is null, empty, or one name more than {PLACES_MAX}"
+        raise Unmappable(msg, Change(self.target, change.operation, self._earlier(change.before), self._earlier(row)))
+
+    def _found(self, name: str) -> Table:
+        """Return the target of a name that comes for the first time."""
+        schema, dot, table = name.partition(".")
+        assert self.places is not None  # noqa: S101  asked before
+        place = replace(self.target, schema=schema if dot else "", name=table if dot else name)
+        self.places[name] = place
+        return place
 
     def _version(self, change: Change, before: Row | None, after: Row | None, moment: Moment) -> Change:
         """Return one version of a row as a row of its own."""
@@ -238,6 +256,9 @@ class Plan:
             row = tuple(known[at] if value is UNCHANGED else value for at, value in enumerate(row))
         operation = Operation.READ if change.operation is Operation.READ else Operation.INSERT
         made = Change(self.target, operation, None, (*row, change.operation.value, moment.commit_time))
+        wrong = self._wrong(row, self.message_at)
+        if wrong:
+            raise Unmappable(wrong, made)
         if not is_complete(row):
             msg = f"{self.source.qualified}: the log does not carry all of a row, and history keeps whole ones; {FULL_BEFORE}"
             raise Unmappable(msg, made)
@@ -247,7 +268,9 @@ class Plan:
         self, target: Table, operation: Operation, before: Row | None, after: Row | None, moment: Moment
     ) -> Change:
         """Return the change with its key proved, and a soft delete as an update."""
-        if self.key_at:
+        if self.message_at and self.delete == "ignore" and after is not None:
+            before = None if before is None else self._kept(before, after)
+        if self.key_at or self.message_at:
             before, after = self._proved(target, operation, before, after)
         if self.delete != "soft":
             return Change(target, operation, before, after)
@@ -257,32 +280,36 @@ class Plan:
         assert before is not None  # noqa: S101  a delete has one by contract
         return Change(target, Operation.UPDATE, kept, (*before, moment.commit_time))
 
+    def _kept(self, before: Row, after: Row) -> Row:
+        """Return the row before with the message's key as it is now: where nothing is deleted, nothing moves."""
+        return tuple(after[at] if at in self.message_at else value for at, value in enumerate(before))
+
     def _proved(
         self, target: Table, operation: Operation, before: Row | None, after: Row | None
     ) -> tuple[Row | None, Row | None]:
         """Return the rows with their keys whole; an unchanged key value of `after` is the one in `before`."""
-        if after is not None and before is not None and any(after[at] is UNCHANGED for at in self.key_at):
+        proved = (*self.key_at, *self.message_at)
+        if after is not None and before is not None and any(after[at] is UNCHANGED for at in proved):
             kept = before
-            after = tuple(
-                kept[at] if value is UNCHANGED and at in self.key_at else value for at, value in enumerate(after)
-            )
+            after = tuple(kept[at] if value is UNCHANGED and at in proved else value for at, value in enumerate(after))
         for row in (before, after):
-            wrong = self._wrong(row) if row is not None else ""
+            wrong = self._wrong(row, proved) if row is not None else ""
             if wrong:
                 raise Unmappable(wrong, Change(target, operation, before, after))
         return before, after
 
-    def _wrong(self, row: Row) -> str:
+    def _wrong(self, row: Row, proved: Sequence[int]) -> str:
         """Return why a row has no whole key; empty when it has one."""
-        for at in self.key_at:
+        for at in proved:
             if row[at] is UNCHANGED:
-                return (
-                    f"{self.source.qualified}: the log does not carry the key column {self.target.columns[at].name}; "
-                    f"{FULL_BEFORE}"
-                )
+                return f"{self.source.qualified}: the log does not carry {self._named(at)}; {FULL_BEFORE}"
             if row[at] is None:
-                return f"{self.source.qualified}: the key column {self.target.columns[at].name} is null"
+                return f"{self.source.qualified}: {self._named(at)} is null"
         return ""
+
+    def _named(self, at: int) -> str:
+        kind = "message_key" if at in self.message_at else "key"
+        return f"the {kind} column {self.target.columns[at].name}"
 
     def _truncate(self) -> Sequence[Change]:
         if self.truncate is OnTruncate.IGNORE:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SOFT: Final = Type(Kind.TIMESTAMPTZ, precision=6)
 WORD: Final = Type(Kind.TEXT)
+MESSAGE_KEY: Final = "_message_key"
 Keys = tuple[str, ...]
 
 
@@ -34,11 +35,12 @@ class Shape:
     """Each may begin with the place where it stands, in front of a tab."""
     where: Program | None = None
     by: Program | None = None
+    message_key: list[str] = field(default_factory=list)
     skip_at: tuple[int, ...] = ()
 
     def target(self, schema: str, name: str) -> Table:
         """Return the target table; the source's own object where nothing differs."""
-        table = Table(schema, name, tuple(self.columns), tuple(self.key))
+        table = Table(schema, name, tuple(self.columns), tuple(self.key), tuple(self.message_key))
         return self.source if table == self.source else table
 
     @property
@@ -112,6 +114,9 @@ def _compute(made: Shape, rule: Rule, secrets: Mapping[str, bytes] | None) -> No
             made.taken.append(program)
         else:
             made.columns[at], made.taken[at] = column, program
+        if keys[0] == "message_key":
+            made.message_key.append(name)
+            _whole(made, rule, keys, program)
     if mapping.where is not None:
         made.where = _typed(made, rule, ("where",), mapping.where, scope)
         _wanted(made, rule, ("where",), made.where, Kind.BOOLEAN)
@@ -127,6 +132,14 @@ def _compute(made: Shape, rule: Rule, secrets: Mapping[str, bytes] | None) -> No
             made.problems.append("to.by: reads more than the row")
 
 
+def _whole(made: Shape, rule: Rule, keys: Keys, program: Program) -> None:
+    """A deleted row's message has a key too."""
+    deletes = rule.mapping.history is None and rule.mapping.delete == "hard"
+    if deletes and not program.plain:
+        text = "reads more than the row, so that a delete has none; that goes with `history` or `delete: ignore`"
+        made.problems.append(f"{rule.place(keys, program.text, 0)}\t{'.'.join(keys)}: {text}")
+
+
 def _columns(mapping: TableMapping, source: Table) -> Iterable[tuple[Keys, str, str]]:
     """Yield every computed column: the keys that lead to it, its name, its expression."""
     for column, fields in mapping.flatten.items():
@@ -139,6 +152,8 @@ def _columns(mapping: TableMapping, source: Table) -> Iterable[tuple[Keys, str, 
         yield ("nest", name), name, f"json_object({pairs})"
     for name, text in mapping.columns.items():
         yield ("columns", name), name, text
+    for keys, text in mapping.message_fields.items():
+        yield keys, ".".join((MESSAGE_KEY, *keys[1:])), text
 
 
 def _quoted(name: str) -> str:

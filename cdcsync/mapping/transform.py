@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 Chosen: TypeAlias = tuple[Rule, tuple[tuple[str, str], ...]]
 """An entry that takes a table, and the schemas and names of its targets there."""
 
+NAMELESS: Final = ("", "")
+"""The target of a table whose rows name theirs."""
 PLANS_MAX: Final = 4096
 """Table objects remembered by identity; more come only where a source makes a new object per change."""
 
@@ -90,7 +92,7 @@ class Mapping:
                 made = shape(rule, table, self._secrets)
                 wrong = made.problems or nullable_key(rule.mapping, made)
                 problems += [_said(rule, table, problem) for problem in wrong]
-                for schema, name in () if wrong else names:
+                for schema, name in () if wrong or names == (NAMELESS,) else names:
                     target = made.target(schema, name)
                     other, source = targets.setdefault((schema, name), (target, table))
                     if not _alike(other, target):
@@ -242,7 +244,7 @@ class Mapping:
                 continue
             to = rule.mapping.to
             if isinstance(to, Routed):
-                yield rule, tuple(_qualified(place) for place in to.tables)
+                yield rule, tuple(_qualified(place) for place in to.tables) or (NAMELESS,)
             elif to is None:
                 yield rule, ((schema, name),)
             else:
@@ -359,13 +361,14 @@ def compiled(rule: Rule, made: Shape, targets: Sequence[Table]) -> Plan:
     delete = mapping.delete if isinstance(mapping.delete, str) else "soft"
     computed = None if mapping.plain else _computed(made)
     project = projection(made.passed, len(made.source.columns)) if computed is None else computed.make
+    message_at = () if _always(made) else target.message_key_at
     careful = made.where or made.by or mapping.history or made.skip_at or (computed is not None and not computed.plain)
-    direct = delete == "hard" and not proved and not careful
+    direct = delete == "hard" and not proved and not message_at and not careful
     return Plan(
         rule=rule,
         source=made.source,
         target=target,
-        targets=tuple(targets),
+        targets=() if mapping.free else tuple(targets),
         project=project,
         key_at=proved,
         delete=delete,
@@ -376,9 +379,18 @@ def compiled(rule: Rule, made: Shape, targets: Sequence[Table]) -> Plan:
         where=_question(made, made.where, "where"),
         by=_question(made, made.by, "to.by"),
         places=_places(mapping.to, targets),
+        free=mapping.free,
         history=mapping.history is not None,
         skip_at=made.skip_at,
+        message_at=message_at,
     )
+
+
+def _always(made: Shape) -> bool:
+    """Return whether the message's key is in every row that the log has: of the source's key alone, and never null."""
+    own = {("r", at) for at in made.source.key_at}
+    taken = [made.taken[at] for at, column in enumerate(made.columns) if column.name in made.message_key]
+    return all(not isinstance(each, int) and each.inputs <= own and not each.nullable for each in taken)
 
 
 def _computed(made: Shape) -> Computed:
@@ -398,7 +410,7 @@ def _question(made: Shape, program: Program | None, name: str) -> Question | Non
 
 def _places(to: object, targets: Sequence[Table]) -> dict[str, Table] | None:
     """Return the targets by the names that an expression may give: as they are listed."""
-    return dict(zip(to.tables, targets, strict=True)) if isinstance(to, Routed) else None
+    return dict(zip(to.tables, targets, strict=False)) if isinstance(to, Routed) else None
 
 
 def _qualified(text: str) -> tuple[str, str]:
