@@ -106,7 +106,8 @@ class Assembly:
         """What sink and store learn; without facts of the source, no more than whose they are."""
         if facts is None:
             return SinkContext(self.config.name, self.config.state)
-        return SinkContext(self.config.name, self.config.state, facts.targets, facts.source, self.source.moves)
+        moves, follows = self.source.moves, self.mapping.follows
+        return SinkContext(self.config.name, self.config.state, facts.targets, facts.source, moves, follows)
 
     def words(self) -> dict[str, str]:
         """Return what the pipeline joins, for logs and status."""

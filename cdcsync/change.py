@@ -56,6 +56,8 @@ class Column:
     """A hint from the catalogue."""
     generated: bool = False
     """A hint from the catalogue: the server computes it."""
+    initial: Value = field(default=None, compare=False)
+    """A hint from the catalogue: what rows have that were there before the column; None too where nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,8 @@ class SchemaChange(NamedTuple):
     new: Table | None
     statement: str | None
     """The DDL statement where the log carries it."""
+    renamed: tuple[tuple[str, str], ...] = ()
+    """Old and new names of columns that the statement says were renamed."""
 
 
 class Message(NamedTuple):
@@ -201,6 +205,11 @@ def pack_version(epoch: int, place: int) -> int:
         msg = f"version overflow: epoch {epoch}, place {place}"
         raise Fatal(msg, hint="the target must be filled anew under a new pipeline name")
     return epoch << PLACE_BITS | place
+
+
+def place_of(version: int) -> int:
+    """Return the place in the log of a version, its epoch left out."""
+    return version & (1 << PLACE_BITS) - 1
 
 
 def is_complete(row: Row) -> bool:

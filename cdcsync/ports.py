@@ -6,8 +6,10 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cdcsync.evolution import Follows
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from cdcsync.change import Batch, Position, Row, Table, Transaction
@@ -178,6 +180,11 @@ class SourceContext:
     """The sink's identity where it is known, as `SinkSpec.identity` gives it: two pipelines in a circle are refused."""
 
 
+def stays(_table: Table) -> Follows:
+    """Say of every target that a change stops the pipeline."""
+    return Follows()
+
+
 @dataclass(frozen=True, slots=True)
 class SinkContext:
     """What a sink or a store learns about its pipeline."""
@@ -190,3 +197,5 @@ class SinkContext:
     """The source's identity (PostgreSQL: `postgres:SYSTEM_IDENTIFIER/DATABASE`), kept beside the position."""
     moves: bool = False
     """Whether that identity is another after a failover: then the source alone judges whose a position is."""
+    follows: Callable[[Table], Follows] = stays
+    """How a target table follows its source table's changes; a sink that cannot alter targets does not ask."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from cdcsync.evolution import Alteration, Follows, Mode
 from cdcsync.mapping import names
 
 if TYPE_CHECKING:
@@ -56,6 +57,19 @@ class History(BaseModel):
     """The column that says insert, update, delete or read."""
     time: str = Field("changed_at", min_length=1)
     """The column of the commit time."""
+
+
+class SchemaChanges(BaseModel):
+    """How the target follows, and which kinds of changes; what it does not follow is ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mode: Mode = Mode.EVOLVE
+    """As `schema_changes` in one word."""
+    include: tuple[Alteration, ...] | None = None
+    """Kinds that the target follows; absent: all but `drop_table`."""
+    exclude: tuple[Alteration, ...] = ()
+    """Kinds that it does not follow."""
 
 
 class Example(BaseModel):
@@ -118,6 +132,11 @@ class TableMapping(BaseModel):
     message_key: Annotated[str, Field(min_length=1)] | dict[str, str] | None = None
     """The key of a row's message, for sinks that send messages: an expression, whose text it is, or fields, each with
     its expression. It has to be known of a deleted row too. Absent: the target's key."""
+
+    schema_changes: Mode | SchemaChanges = Mode.EVOLVE
+    """`evolve`: the target follows the source table. `lenient`: so that nothing is lost; columns are added, widened and
+    made nullable, dropped ones are kept. `ignore`: it stays as it is, where the rows still fit. `stop`: the pipeline
+    stops. Or `mode`, `include` and `exclude`."""
 
     types: dict[str, str] = Field(default_factory=dict)
     """Source column to its type, as in a cast, for the examples when no source is asked; absent: told from their
@@ -194,6 +213,15 @@ class TableMapping(BaseModel):
     def history_columns(self) -> History | None:
         """The columns that `history` adds."""
         return History.model_validate({}) if self.history is True else self.history
+
+    @property
+    def follows(self) -> Follows:
+        """How the target follows changes of the source table."""
+        said = self.schema_changes
+        if isinstance(said, Mode):
+            return Follows(said)
+        include = None if said.include is None else frozenset(said.include)
+        return Follows(said.mode, include, frozenset(said.exclude))
 
     @property
     def expressions(self) -> dict[tuple[str, ...], str]:

@@ -12,6 +12,8 @@ from cdcsync.document import nearest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+SHADOW: Final = re.compile(r"_+(?P<of>.+?)_(?:gho|ghc|ghost|new|(?:\d+_)?(?:del|old)\d*)")
+"""What gh-ost and pt-online-schema-change call their copies, their logs and what they leave of a table."""
 _PART: Final = re.compile(r'"((?:[^"]|"")+)"|([^."]+)')
 """A name, quoted as in SQL where it holds a dot."""
 
@@ -40,11 +42,14 @@ class Pattern:
         return Pattern(text, None, expression, _groups(expression))
 
     def match(self, schema: str, table: str) -> dict[str, str] | None:
-        """Return what is captured, None when the table is not taken."""
+        """Return what is captured, None when the table is not taken.
+
+        Tables of an online schema change are taken only by their own names.
+        """
         if self.exact is not None:
             return {} if self.exact == (schema, table) else None
         found = _compiled(self.expression).fullmatch(f"{schema}.{table}" if schema else table)
-        if found is None:
+        if found is None or SHADOW.fullmatch(table):
             return None
         captured = {str(at): text or "" for at, text in enumerate(found.groups(), 1)}
         return captured | {name: text or "" for name, text in found.groupdict().items()}

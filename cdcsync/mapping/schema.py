@@ -1,14 +1,19 @@
-"""Whether a schema change leaves the mapped columns as they are, and what is said when it does not."""
+"""Whether a schema change leaves the mapped columns as they are, who follows it, and what is said when nobody does."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cdcsync.errors import Fatal
+from cdcsync.evolution import Follows, Mode
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from cdcsync.change import Column, Table
+    from cdcsync.evolution import Renamed
+    from cdcsync.mapping.model import TableMapping
     from cdcsync.types import Type
 
 
@@ -40,7 +45,24 @@ def stopped(source: Table, said: list[str], position: str) -> Fatal:
     """Return the error that stops at a schema change."""
     msg = f"table {source.qualified} was changed at {position}: {'; '.join(said)}"
     hint = (
-        "make the target's columns fit by hand and start again, or keep the new columns out with `exclude` "
-        "(or `include`) in the mapping"
+        "make the target's columns fit by hand and start again, keep the new columns out with `exclude` (or `include`) "
+        "in the mapping, or let the target follow with `schema_changes`"
     )
     return Fatal(msg, hint=hint)
+
+
+_STRICTNESS: Final = (Mode.STOP, Mode.IGNORE, Mode.LENIENT, Mode.EVOLVE)
+
+
+def together(each: Collection[Follows]) -> Follows:
+    """Return how a target of several source tables follows: as the strictest says, and losing nothing that one has."""
+    if len(each) == 1:
+        return next(iter(each))
+    found = min(each, key=lambda follows: _STRICTNESS.index(follows.mode), default=Follows())
+    return replace(found, mode=Mode.LENIENT) if found.mode is Mode.EVOLVE else found
+
+
+def renamed_target(mapping: TableMapping, target: Table, renamed: Renamed) -> Renamed:
+    """Return the renames of source columns as those of a target's columns."""
+    names = [(mapping.rename.get(one, one), mapping.rename.get(other, other)) for one, other in renamed]
+    return tuple((one, other) for one, other in names if one != other and other in target.at)

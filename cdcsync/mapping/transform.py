@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from cdcsync.change import Change, CopyStart, SchemaChange, Table, Transaction
 from cdcsync.errors import ExitStatus, Fatal, Incomplete, Rejected
+from cdcsync.evolution import Alteration, Mode
 from cdcsync.mapping import rows
 from cdcsync.mapping.failures import FAILURES
 from cdcsync.mapping.model import Routed, Rule, TableMapping, spelled_out
 from cdcsync.mapping.names import Pattern, Template
 from cdcsync.mapping.plan import Moment, Plan, Several, Stopped, Unmappable, projection
-from cdcsync.mapping.schema import differences, stopped
+from cdcsync.mapping.schema import differences, renamed_target, stopped, together
 from cdcsync.mapping.shape import nullable_key, shape
 from cdcsync.ports import Wanted
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping as ReadOnly
 
     from cdcsync.change import Batch, Item
+    from cdcsync.evolution import Follows
     from cdcsync.mapping.computed import Computed, Question
     from cdcsync.mapping.expressions import Program
     from cdcsync.mapping.shape import Shape
@@ -47,6 +49,8 @@ class Mapping:
         self._patterns = [Pattern.parse(rule.mapping.from_) for rule in self._rules]
         self._chosen: dict[tuple[str, str], tuple[Chosen, ...]] = {}
         self._plans: dict[Table, Plan | Several | None] = {}
+        self._follows: dict[tuple[str, str], dict[tuple[str, str], Follows]] = {}
+        """By the target's schema and name, and by those of the source tables that go there."""
         self._by_object: dict[int, tuple[Table, Plan | Several | None]] = {}
         """By id; the table beside it is kept alive, so that the id stays its own."""
 
@@ -94,6 +98,7 @@ class Mapping:
                 problems += [_said(rule, table, problem) for problem in wrong]
                 for schema, name in () if wrong or names == (NAMELESS,) else names:
                     target = made.target(schema, name)
+                    self._note(table, rule, names)
                     other, source = targets.setdefault((schema, name), (target, table))
                     if not _alike(other, target):
                         clash = (
@@ -202,34 +207,49 @@ class Mapping:
 
     def _schema_change(self, item: SchemaChange, given: Transaction) -> Iterator[SchemaChange]:
         """Yield the changes for the targets, none when it does not concern them. Raises Fatal."""
-        position = given.position.encode()
         old = _each(self._plan(item.old, given)) if item.old is not None else ()
         if item.new is None:
-            if item.old is not None and old:
-                raise stopped(item.old, ["it was dropped"], position)
-            return
-        chosen = self._choose(item.new.schema, item.new.name)
-        if item.old is not None:
             for plan in old:
-                said = self._unlike(plan, item.new, chosen)
-                if said:
-                    raise stopped(item.old, said, position)
+                yield from _dropped(plan, item, given)
+            return
+        self._judge(item.old, item.new, old, given)
         for number, plan in enumerate(_each(self._plan(item.new, given))):
             was = old[number].targets if number < len(old) else ()
             for at, target in enumerate(plan.targets):
                 before = was[at] if at < len(was) else None
                 if before != target:
-                    yield SchemaChange(before, target, item.statement)
+                    renamed = renamed_target(plan.rule.mapping, target, item.renamed)
+                    yield SchemaChange(before, target, item.statement, renamed)
+
+    def _judge(self, old: Table | None, new: Table, plans: tuple[Plan, ...], given: Transaction) -> None:
+        """Stop where a target cannot follow, or is told not to."""
+        chosen = self._choose(new.schema, new.name)
+        for plan in plans:
+            said = self._unlike(plan, new, chosen)
+            if said:
+                raise stopped(plan.source, said, given.position.encode())
+        if old is not None and (old.schema, old.name) != (new.schema, new.name):
+            for sources in self._follows.values():
+                sources.pop((old.schema, old.name), None)
 
     def _unlike(self, old: Plan, new: Table, chosen: tuple[Chosen, ...]) -> list[str]:
-        """Return what of a schema change the target cannot follow."""
+        """Return what of a schema change the target cannot follow, or is told not to."""
         names = next((names for rule, names in chosen if rule is old.rule), None)
         if names is None:
             return [f"it is called {new.qualified} now, which no entry of the mapping takes"]
         made = shape(old.rule, new, self._secrets)
-        return [problem.replace("\t", " ") for problem in made.problems] or differences(
-            old.target, made.target(*names[0])
-        )
+        if made.problems:
+            return [_said(old.rule, new, problem) for problem in made.problems]
+        follows = old.rule.mapping.follows
+        target = made.target(*names[0])
+        same_name = (old.target.schema, old.target.name) == (target.schema, target.name)
+        if follows.mode is not Mode.STOP and (same_name or follows.takes(Alteration.RENAME_TABLE)):
+            return []
+        return differences(old.target, target)
+
+    def follows(self, target: Table) -> Follows:
+        """Return how a target follows changes of its source tables, as far as these have come up."""
+        return together(self._follows.get((target.schema, target.name), {}).values())
 
     def _choose(self, schema: str, name: str) -> tuple[Chosen, ...]:
         """Return the entries that take a table, and the schemas and names of their targets."""
@@ -265,6 +285,10 @@ class Mapping:
         self._by_object[id(table)] = (table, self._plans[table])
         return self._plans[table]
 
+    def _note(self, table: Table, rule: Rule, names: tuple[tuple[str, str], ...]) -> None:
+        for name in names:
+            self._follows.setdefault(name, {})[table.schema, table.name] = rule.mapping.follows
+
     def _compiled(self, table: Table, at: str) -> Plan | Several | None:
         plans: list[Plan] = []
         for rule, names in self._choose(table.schema, table.name):
@@ -272,6 +296,7 @@ class Mapping:
             if made.problems:
                 msg = "\n".join(_said(rule, table, problem, at) for problem in made.problems)
                 raise Fatal(msg, hint="mend this entry of the mapping", status=ExitStatus.CONFIG)
+            self._note(table, rule, names)
             plans.append(compiled(rule, made, [made.target(schema, name) for schema, name in names]))
         if not plans:
             return None
@@ -426,6 +451,16 @@ def _refusal(reasons: ReadOnly[tuple[int, int], Unmappable]) -> Rejected:
         {at: str(reason) for at, reason in named.items()},
         {at: reason.change for at, reason in named.items()},
     )
+
+
+def _dropped(plan: Plan, item: SchemaChange, given: Transaction) -> Iterator[SchemaChange]:
+    """Yield the drop of a table for its targets that follow it; the others keep what they have. Raises Fatal."""
+    follows = plan.rule.mapping.follows
+    if follows.mode is Mode.STOP:
+        raise stopped(plan.source, ["it was dropped"], given.position.encode())
+    if follows.takes(Alteration.DROP_TABLE):
+        for target in plan.targets:
+            yield SchemaChange(target, None, item.statement)
 
 
 def _each(plan: Plan | Several | None) -> tuple[Plan, ...]:

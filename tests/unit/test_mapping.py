@@ -22,6 +22,7 @@ from cdcsync.change import (
     Transaction,
 )
 from cdcsync.errors import ExitStatus, Fatal, Rejected
+from cdcsync.evolution import Follows, Mode
 from cdcsync.mapping import Mapping, TableMapping
 from cdcsync.mapping.names import Pattern
 from cdcsync.ports import Wanted
@@ -345,9 +346,56 @@ def test_a_hint_that_changed_goes_through_as_a_schema_change() -> None:
 )
 def test_any_other_schema_change_stops_by_name(new: Table | None, want: str) -> None:
     with pytest.raises(Fatal, match=f"table shop.orders was changed at 0:0:0: .*{want}") as caught:
-        mapped(mapping(), SchemaChange(ORDERS, new, None))
+        mapped(mapping(schema_changes="stop"), SchemaChange(ORDERS, new, None))
 
     assert caught.value.status is ExitStatus.DATA
+
+
+@pytest.mark.parametrize("mode", ["evolve", "lenient", "ignore"])
+def test_a_target_that_follows_is_told_of_the_new_version_in_its_place(mode: str) -> None:
+    got = mapped(mapping(schema_changes=mode), insert(1, "a", "b"), SchemaChange(ORDERS, WIDER, "ALTER"))
+
+    assert got[1:] == [SchemaChange(ORDERS, WIDER, "ALTER")]
+
+
+def test_a_rename_is_told_by_the_targets_own_names() -> None:
+    new = dataclasses.replace(ORDERS, columns=(ID, dataclasses.replace(NOTE, name="remark"), EMAIL))
+
+    (got,) = mapped(mapping(rename={"email": "mail"}), SchemaChange(ORDERS, new, None, (("note", "remark"),)))
+
+    assert isinstance(got, SchemaChange)
+    assert got.renamed == (("note", "remark"),)
+
+
+@pytest.mark.parametrize("mode", ["evolve", "lenient", "ignore"])
+def test_an_expression_over_a_dropped_column_stops_whatever_the_mode(mode: str) -> None:
+    new = dataclasses.replace(ORDERS, columns=(ID, EMAIL))
+
+    with pytest.raises(Fatal, match=r"table shop\.orders was changed .* there is no column note"):
+        mapped(mapping(schema_changes=mode, columns={"loud": "upper(note)"}), SchemaChange(ORDERS, new, None))
+
+
+def test_a_dropped_table_is_dropped_at_the_target_only_when_that_is_asked_for() -> None:
+    drop = SchemaChange(ORDERS, None, "DROP TABLE")
+
+    assert mapped(mapping(), drop) == []
+    assert mapped(mapping(schema_changes={"include": ["drop_table"]}), drop) == [drop]
+
+
+def test_targets_of_several_tables_lose_nothing_that_one_of_them_has() -> None:
+    shards = Mapping.of([TableMapping.model_validate({"from": "shop_*.orders", "to": "orders"})])
+    one, other = (dataclasses.replace(ORDERS, schema=f"shop_{number}") for number in (1, 2))
+
+    (target,) = shards.tables([one])
+    assert shards.follows(target) == Follows(Mode.EVOLVE)
+    shards.tables([other])
+    assert shards.follows(target) == Follows(Mode.LENIENT)
+
+
+@pytest.mark.parametrize("name", ["_orders_gho", "_orders_ghc", "_orders_del", "_orders_new", "__orders_old"])
+def test_tables_of_an_online_schema_change_are_taken_by_their_own_names_alone(name: str) -> None:
+    assert Pattern.parse("shop.*").match("shop", name) is None
+    assert Pattern.parse(f"shop.{name}").match("shop", name) == {}
 
 
 def test_a_new_table_is_announced_when_it_is_wanted() -> None:
