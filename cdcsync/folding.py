@@ -395,6 +395,17 @@ def _close(parts: list[Group | Barrier], folds: dict[Any, Fold]) -> None:
         folds.clear()
 
 
+def tables_of(parts: Sequence[Group | Barrier]) -> list[Table]:
+    """Return the tables that are written to; a table may come twice."""
+    tables: list[Table] = []
+    for part in parts:
+        if isinstance(part, Group):
+            tables += [effects.table for effects in part.tables]
+        elif not isinstance(part.item, SchemaChange):
+            tables.append(part.item.table)
+    return tables
+
+
 def refs_of(effects: Sequence[Effect], reason: str) -> dict[Ref, str]:
     """Return what `Rejected` takes: all changes of these effects, with one reason."""
     return {ref: reason for effect in effects for ref in effect.refs()}

@@ -34,3 +34,7 @@ cdef class Assembler:
 
     @cython.locals(count=cython.Py_ssize_t, at=cython.Py_ssize_t, taken=cython.Py_ssize_t, until=cython.Py_ssize_t)
     cpdef add_rows(self, items, bytes raw, list starts, Py_ssize_t end)
+
+    cdef _measure(self)
+    cdef _clear(self)
+    cdef _transaction(self, position, bint last)

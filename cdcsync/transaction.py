@@ -206,7 +206,7 @@ class Assembler:
             return
         self._reached = position
         if self._items:
-            self._done.append(self._transaction(position, last=True))
+            self._done.append(self._transaction(position, True))  # noqa: FBT003  positional in C
             self._done_changes += len(self._items)
             self._done_bytes += self._bytes
         self._clear()
@@ -248,22 +248,22 @@ class Assembler:
         before = self._gathered()
         if before is not None:
             self._ready.append(before)
-        part = self._transaction(position, last=last)
+        part = self._transaction(position, last)
         self._ready.append(Batch((part,), position, len(self._items), self._bytes))
         self._part += 1
         self._clear()
         self._measure()
 
-    def _transaction(self, position: Position, *, last: bool) -> Transaction:
+    def _transaction(self, position: Position, last: bool) -> Transaction:  # noqa: FBT001  positional in C
         return Transaction(
-            id=self._id,
-            commit_time_us=self._commit_time_us,
-            position=position,
-            version=self._version,
-            items=self._items,
-            ordinals=self._ordinals,
-            part=self._part,
-            last=last,
+            self._id,
+            self._commit_time_us,
+            position,
+            self._version,
+            self._items,
+            self._ordinals,
+            self._part,
+            last,
         )
 
     def _checksum(self) -> int:

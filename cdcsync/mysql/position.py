@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 
 import orjson
 
-from cdcsync.change import pack_version
+from cdcsync.change import pack_version, value
 from cdcsync.errors import Fatal
 from cdcsync.mysql.gtid import GtidList, Gtids, GtidSet
 from cdcsync.snapshot import Pending
@@ -43,7 +43,7 @@ class Prepared:
     """Where its first event begins."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MysqlPosition:
     """The next thing to read. Inside a transaction: where that transaction begins, and how much is delivered."""
 

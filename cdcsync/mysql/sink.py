@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from cdcsync.change import Change, CopyStart
+from cdcsync.change import CopyStart
 from cdcsync.errors import End, Fatal, Rejected
-from cdcsync.folding import fold, refusal
+from cdcsync.folding import fold, refusal, tables_of
 from cdcsync.mysql.connection import connect
 from cdcsync.mysql.errors import MysqlError, is_about_rows, verdict
 from cdcsync.mysql.foreign_keys import ForeignKeys, Place, place_of
@@ -22,7 +22,7 @@ from cdcsync.positions import kept_elsewhere, refuse_gone
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cdcsync.change import Batch, Position, Table, Transaction
+    from cdcsync.change import Batch, Position, Table
     from cdcsync.folding import Ref
     from cdcsync.mysql.config import MysqlSink as MysqlSinkConfig
     from cdcsync.mysql.writer import Part
@@ -82,7 +82,7 @@ class MysqlSink:
                 self._within = None
                 self._undo()
             folded = fold(batch)
-            self._prepare([table for transaction in batch.transactions for table in _tables(transaction)])
+            self._prepare(tables_of(folded))
             parts = self._writer.plan(folded)
             last = large is None or large.last
             closing = self._closing(batch) if last else Request("DO 1")
@@ -213,12 +213,6 @@ class MysqlSink:
             yield
         except MysqlError as error:
             raise verdict(error, End.SINK, doing) from error
-
-
-def _tables(transaction: Transaction) -> list[Table]:
-    return list(
-        {id(item.table): item.table for item in transaction.items if isinstance(item, Change | CopyStart)}.values()
-    )
 
 
 def identity(config: MysqlSinkConfig) -> str:

@@ -39,3 +39,7 @@ cdef class Decoder:
         length=cython.Py_ssize_t, start=cython.Py_ssize_t, codes=list, decoders=list, values=list, text=str,
     )
     cdef tuple _row(self, Plan plan, bytes data, Py_ssize_t at, object old)
+
+
+@cython.locals(value=cython.longlong, end=cython.Py_ssize_t)
+cdef long long _int(bytes data, Py_ssize_t at, Py_ssize_t size) except? -1

@@ -114,6 +114,11 @@ class Decoder:
         try:
             if tag == 73:  # noqa: PLR2004  I
                 return self._insert(data, at)
+            if tag == 66:  # noqa: PLR2004  B
+                commit_time_us = _int(data, at + 9, 8) + POSTGRES_EPOCH_US
+                return tuple.__new__(Begin, (_int(data, at + 1, 8), commit_time_us, _int(data, at + 17, 4)))
+            if tag == 67:  # noqa: PLR2004  C
+                return tuple.__new__(Commit, (_int(data, at + 10, 8),))
             if tag == 85:  # noqa: PLR2004  U
                 return self._update(data, at)
             if tag == 68:  # noqa: PLR2004  D
@@ -220,10 +225,6 @@ class Decoder:
 
     def _other(self, data: bytes, at: int) -> Any:
         tag = chr(data[at])
-        if tag == "B":
-            return Begin(_int(data, at + 1, 8), _int(data, at + 9, 8) + POSTGRES_EPOCH_US, _int(data, at + 17, 4))
-        if tag == "C":
-            return Commit(_int(data, at + 10, 8))
         if tag == "R":
             return self._relation(data, at)
         if tag == "T":
@@ -277,7 +278,13 @@ def parse_relation(data: bytes, at: int) -> Relation:
 
 
 def _int(data: bytes, at: int, size: int) -> int:
-    return int.from_bytes(data[at : at + size], "big")
+    """Return an unsigned integer, its first byte the highest."""
+    value = 0
+    end = at + size
+    while at < end:
+        value = value << 8 | data[at]
+        at += 1
+    return value
 
 
 def _string(data: bytes, at: int) -> tuple[str, int]:

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import orjson
 
+from cdcsync.change import value
 from cdcsync.errors import Fatal
 from cdcsync.snapshot import Pending
 
@@ -24,7 +25,7 @@ class Within:
     """CRC-32 of the last of them, as the log has it."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PostgresPosition:
     """The next thing to read; all commits whose record begins before `lsn` lie before it."""
 
@@ -112,4 +113,4 @@ def format_lsn(lsn: int) -> str:
 
 def transaction_id(xid: int, final_lsn: int) -> str:
     """Return what names a transaction for good: numbers come again."""
-    return f"{xid}:{format_lsn(final_lsn)}"
+    return "%d:%X/%X" % (xid, final_lsn >> 32, final_lsn & 0xFFFFFFFF)  # noqa: UP031  half of an f-string's cost

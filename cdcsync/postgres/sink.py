@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 from psycopg import sql
 
-from cdcsync.change import Change, CopyStart
+from cdcsync.change import CopyStart
 from cdcsync.errors import End, Fatal, Rejected
-from cdcsync.folding import fold, refusal
+from cdcsync.folding import fold, refusal, tables_of
 from cdcsync.ports import Guarantee
 from cdcsync.positions import kept_elsewhere, refuse_gone
 from cdcsync.postgres.connection import connect
@@ -26,7 +26,7 @@ from cdcsync.postgres.writer import Writer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cdcsync.change import Batch, Position, Table, Transaction
+    from cdcsync.change import Batch, Position, Table
     from cdcsync.folding import Ref
     from cdcsync.ports import SinkContext
     from cdcsync.postgres.config import PostgresSink as PostgresSinkConfig
@@ -100,7 +100,7 @@ class PostgresSink:
                 self._within = None
                 self._undo()
             folded = fold(batch)
-            self._prepare([table for transaction in batch.transactions for table in _tables(transaction)])
+            self._prepare(tables_of(folded))
             parts = self._writer.plan(folded)
             last = large is None or large.last
             closing = self._closing(batch) if last else self._part_end()
@@ -245,12 +245,6 @@ class PostgresSink:
             yield
         except psycopg.Error as error:
             raise verdict(error, End.SINK, doing) from error
-
-
-def _tables(transaction: Transaction) -> list[Table]:
-    return list(
-        {id(item.table): item.table for item in transaction.items if isinstance(item, Change | CopyStart)}.values()
-    )
 
 
 def identity(config: PostgresSinkConfig) -> str:

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from cdcsync.change import Batch, Change, Message, SchemaChange, pack_version
+from cdcsync.change import Batch
 from cdcsync.errors import Finished
 from cdcsync.orders import Orders
 from cdcsync.postgres import identity, publication, slot
@@ -18,10 +18,11 @@ from cdcsync.postgres.check import refuse_circles
 from cdcsync.postgres.config import FromLsn
 from cdcsync.postgres.connection import connect
 from cdcsync.postgres.first import WAITING, Ground, beginning, finished, joining
-from cdcsync.postgres.pgoutput import POSTGRES_EPOCH_US, Begin, Commit, Decoder
-from cdcsync.postgres.position import PostgresPosition, Within, format_lsn, parse_lsn, transaction_id
+from cdcsync.postgres.groups import Groups
+from cdcsync.postgres.pgoutput import Decoder
+from cdcsync.postgres.position import PostgresPosition, parse_lsn, transaction_id
 from cdcsync.postgres.relations import Relations
-from cdcsync.postgres.replication import BODY, XLOG_DATA, Stream
+from cdcsync.postgres.replication import BODY, Stream
 from cdcsync.postgres.reread import Rereader
 from cdcsync.postgres.retain import Retainer
 from cdcsync.postgres.slot import sender_timeout_s
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from cdcsync.beside import Beside
-    from cdcsync.change import Item, Position, Row, Table, Transaction
+    from cdcsync.change import Position, Row, Table, Transaction
     from cdcsync.ports import SourceContext
     from cdcsync.postgres.config import PostgresSource
     from cdcsync.postgres.connection import Connection
@@ -49,8 +50,6 @@ IDLE_S: Final = 1.0
 """Shortest time between two batches that only move the position."""
 SILENCE_MAX_S: Final = 60.0
 """After which a server is deaf whose wal_sender_timeout is off."""
-_RAW: Final = b"IUDTM"
-"""Messages that count as raw changes of a transaction."""
 
 
 @dataclass
@@ -134,11 +133,11 @@ class PostgresWal:
         while True:
             if self._assembler.idle and self._read_beside(stream):
                 return self._read.popleft()
-            self._drain(stream)
+            self._groups.drain(stream)
             now = self._clock()
             if self._assembler.ready:
                 gathered = gathered or now + GATHER_S
-                if self._assembler.full or self._is_due(now) or now >= gathered or not stream.wait(0.0):
+                if self._assembler.full or self._is_due() or now >= gathered or not stream.wait(0.0):
                     return self._taken(now)
             elif now >= until or not (stream.wait(self._patience(until - now)) or self._beside is not None):
                 return self._idle(now)
@@ -279,20 +278,14 @@ class PostgresWal:
             within = place.within
             identity_of = transaction_id(within.xid, within.final_lsn)
             self._assembler.resume(Resume(identity_of, within.delivered, within.checksum))
-        self._here = replace(place, within=None)
         published = session.publications.tables
-        self._relations = Relations(
-            Catalogue(session.plain), self._context.selection, [each.info for each in published]
-        )
-        self._looked_at = self._clock()
-        self._decoder = Decoder(self._relations.describe)
-        self._schema_changes: list[Item] = []
-        self._wal_end = 0
-        self._moved_at = self._clock()
+        relations = Relations(Catalogue(session.plain), self._context.selection, [each.info for each in published])
+        here = replace(place, within=None)
+        self._groups = Groups(self._assembler, Decoder(relations.describe), here, self._is_due)
+        self._looked_at = self._moved_at = self._clock()
         stream = Stream(session.replication, session.silence_max_s, self._clock)
         stream.start(self._slot, place.lsn, session.publications.names, messages=self._config.messages)
         self._stream = stream
-        self._xid = 0
         self._turned_at = self._asked_at = self._clock()
         if place.pending:
             self._begin_beside(session, place)
@@ -300,7 +293,9 @@ class PostgresWal:
     def _begin_beside(self, session: Session, place: PostgresPosition) -> None:
         parts = plans(session.plain, shown(session.plain, session.publications.tables))
         name = f"cdcsync {self._context.pipeline}"
-        self._beside = reading(self._config, session.plain, parts, place, name=name, clock=self._clock)
+        self._beside = self._groups.beside = reading(
+            self._config, session.plain, parts, place, name=name, clock=self._clock
+        )
         self._beside.snapshot.paused = self._orders.paused
 
     def _read_beside(self, stream: Stream) -> bool:
@@ -315,7 +310,7 @@ class PostgresWal:
         if beside.done:
             self._end_beside(beside)
             return bool(self._read)
-        batches, self._here = beside.batches(self._here, max(self._here.lsn, self._wal_end))
+        batches, self._groups.here = beside.batches(self._groups.here, max(self._groups.here.lsn, self._groups.wal_end))
         if batches:
             self._moved_at = now
             self._read.extend(batches)
@@ -327,35 +322,36 @@ class PostgresWal:
     def _obey(self) -> None:
         """Carry orders out: what is to be read is stored with the next position, and begun again with it."""
         session, beside = self._session, self._beside
-        before, pending = self._here.pending, self._orders.obey(self._here.pending)
+        before, pending = self._groups.here.pending, self._orders.obey(self._groups.here.pending)
         if pending != before and session is not None:
-            self._here = replace(self._here, reads=self._here.reads + 1, pending=pending)
+            self._groups.here = replace(self._groups.here, reads=self._groups.here.reads + 1, pending=pending)
             if beside is not None:
                 beside.close()
-                self._beside = None
+                self._beside = self._groups.beside = None
             if pending:
-                self._begin_beside(session, self._here)
-            self._read.append(Batch((), self._here, 0, 0))
+                self._begin_beside(session, self._groups.here)
+            self._read.append(Batch((), self._groups.here, 0, 0))
         if self._beside is not None:
             self._beside.snapshot.paused = self._orders.paused
 
     def _end_beside(self, beside: Beside) -> None:
         """Nothing is left to read; a pipeline that copies and no more has done its work once that is stored."""
-        if self._here.pending:
-            self._here = replace(self._here, reads=self._here.reads + 1, pending=())
-            self._read.append(Batch((), self._here, 0, 0))
+        if self._groups.here.pending:
+            self._groups.here = replace(self._groups.here, reads=self._groups.here.reads + 1, pending=())
+            self._read.append(Batch((), self._groups.here, 0, 0))
         if self._config.start != "initial_only":
             beside.close()
-            self._beside = None
+            self._beside = self._groups.beside = None
             return
-        self._done = self._done or self._here
+        self._done = self._done or self._groups.here
         if self._session is not None and self._is_stored(self._done) and not self._read:
             self._stream = None
             raise finished(self._session.replication, self._session.plain, self._slot)
 
-    def _is_due(self, now: float) -> bool:
+    def _is_due(self) -> bool:
         """Return whether rows read beside the log have waited long enough for it to pause between transactions."""
-        return self._beside is not None and not self._assembler.within and now - self._turned_at >= TURN_S
+        within = self._assembler.within
+        return self._beside is not None and not within and self._clock() - self._turned_at >= TURN_S
 
     def _patience(self, left_s: float) -> float:
         return left_s if self._beside is None else min(left_s, TURN_S)
@@ -367,89 +363,17 @@ class PostgresWal:
             self._looked_at = now
             publication.refuse_unpublished(self._session.plain, self._session.publications)
 
-    def _drain(self, stream: Stream) -> None:
-        """Take what was received, until a batch is full."""
-        assembler, decode, read, beside = self._assembler, self._decoder.decode, stream.read, self._beside
-        while not assembler.full:
-            data = read()
-            if data is None:
-                return
-            if data[0] != XLOG_DATA:
-                wal_end = stream.answer(data)
-                self._wal_end = 0 if assembler.within else wal_end
-                continue
-            item = decode(data, BODY)
-            if type(item) is Change and not self._schema_changes:
-                if beside is not None:
-                    beside.note(self._xid, item)
-                assembler.add(item, data)
-            else:
-                self._take(item, data)
-                if beside is not None and assembler.ready and self._is_due(self._clock()):
-                    return
-
-    def _take(self, item: object, data: bytes) -> None:
-        """Take whatever is not a plain row."""
-        if isinstance(item, Begin):
-            self._begin_transaction(item)
-        elif isinstance(item, Commit):
-            if self._stream is not None:
-                self._stream.check_whole()
-            self._here = self._here.at(item.end_lsn)
-            self._assembler.commit(self._here)
-        elif isinstance(item, SchemaChange):
-            self._schema_changes.append(item)
-        elif isinstance(item, Message) and not item.transactional:
-            self._take_alone(item, data)
-        elif data[BODY] in _RAW:
-            changes: list[Item] = [item] if isinstance(item, Change | Message) else list(item or ())  # type: ignore[call-overload]
-            if self._beside is not None:
-                self._note(self._beside, changes)
-            self._assembler.add_all([*self._schema_changes, *changes], data)
-            self._schema_changes = []
-
-    def _note(self, beside: Beside, items: list[Item]) -> None:
-        for item in items:
-            if isinstance(item, Change):
-                beside.note(self._xid, item)
-
-    def _begin_transaction(self, begin: Begin) -> None:
-        here = self._here
-        self._xid = begin.xid
-        if self._beside is not None:
-            self._beside.began(begin.xid)
-
-        def place(delivered: int, checksum: int) -> PostgresPosition:
-            return replace(here, within=Within(begin.xid, begin.final_lsn, delivered, checksum))
-
-        self._assembler.begin(
-            transaction_id(begin.xid, begin.final_lsn),
-            pack_version(here.epoch, begin.final_lsn),
-            begin.commit_time_us,
-            place,
-        )
-
-    def _take_alone(self, message: Message, data: bytes) -> None:
-        """Take a message that belongs to no transaction; the log goes on after its record's first byte."""
-        lsn = int.from_bytes(data[BODY + 2 : BODY + 10], "big")
-        if lsn < self._here.lsn:
-            return
-        sent_us = int.from_bytes(data[17:25], "big") + POSTGRES_EPOCH_US
-        self._here = self._here.at(lsn + 1)
-        version = pack_version(self._here.epoch, lsn)
-        self._assembler.alone(f"message:{format_lsn(lsn)}", version, sent_us, message, self._here)
-
     def _taken(self, now: float) -> Batch | None:
         self._moved_at = now
         return self._assembler.take()
 
     def _idle(self, now: float) -> Batch | None:
         """Return a batch that only moves the position, when the log has moved on without anything for us."""
-        if self._wal_end <= self._here.lsn or self._assembler.within or now - self._moved_at < IDLE_S:
+        if self._groups.wal_end <= self._groups.here.lsn or self._assembler.within or now - self._moved_at < IDLE_S:
             return None
         self._moved_at = now
-        self._here = self._here.at(self._wal_end)
-        return Batch((), self._here, 0, 0)
+        self._groups.here = self._groups.here.at(self._groups.wal_end)
+        return Batch((), self._groups.here, 0, 0)
 
     def _before(self, timeout_s: float) -> Batch | None:
         """Give what comes before the log; once that has ended, the log streams."""
