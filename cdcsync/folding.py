@@ -31,7 +31,10 @@ Key: TypeAlias = Any
 """The value of a key of one column, or the tuple of the values."""
 
 
-NOT_THERE: Final = "the target has no row of this key, and the log did not carry all of its columns"
+NOT_THERE: Final = (
+    "the target has no row of this key, and the log did not carry all of its columns: the source has to log whole rows "
+    "(PostgreSQL: REPLICA IDENTITY FULL; MySQL: binlog_row_image=FULL)"
+)
 """Begins the reason of what a whole row would mend."""
 
 

@@ -53,6 +53,12 @@ def hints(connection: Connection, schema: str, name: str) -> Hints | None:
     return found[name][0] if name in found else None
 
 
+def table(connection: Connection, schema: str, name: str) -> Table | None:
+    """Return a table as the log would show it now, None when there is none of that name. Raises Transient and Fatal."""
+    found = _look(connection, schema, [name])
+    return _table(schema, name, *found[name]) if name in found else None
+
+
 def tables(connection: Connection, selection: Selection) -> list[Table]:
     """Return the wanted tables as the log will show them. Raises Transient and Fatal."""
     rows = connection.ask("looking at the tables", _TABLES)

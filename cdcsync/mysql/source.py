@@ -15,6 +15,7 @@ from cdcsync.mysql.binlog import Framing
 from cdcsync.mysql.connection import connect, connect_to
 from cdcsync.mysql.groups import Groups
 from cdcsync.mysql.position import MysqlPosition
+from cdcsync.mysql.reread import Rereader
 from cdcsync.mysql.schema import Schema
 from cdcsync.mysql.server import Flavor
 from cdcsync.mysql.stream import OFFSET_MAX, Reader, Stream
@@ -26,11 +27,11 @@ from cdcsync.orders import Orders
 from cdcsync.transaction import Assembler, Resume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from cdcsync.addresses import Host
     from cdcsync.beside import Beside
-    from cdcsync.change import Position, Table
+    from cdcsync.change import Position, Row, Table, Transaction
     from cdcsync.mysql.config import MysqlSource
     from cdcsync.mysql.connection import Connection
     from cdcsync.ports import SourceContext
@@ -90,6 +91,7 @@ class MysqlBinlog:
         self._read: deque[Batch] = deque()
         """Rows that come before anything more of the log."""
         self._turned_at = 0.0
+        self._rereader = Rereader(config, self._name)
         self._orders = Orders()
         self.order = self._orders.give
         self._again: MysqlPosition | None = None
@@ -157,8 +159,14 @@ class MysqlBinlog:
         found = self._beside
         return {**(found.figures() if found is not None else {}), "orders": self._orders.taken}
 
+    def reread(self, table: Table, keys: Sequence[Row], transactions: Sequence[Transaction]) -> list[Row]:
+        """Return rows by their keys; see `ports.Rereader`. In a session and the thread of who asks."""
+        session = self._session
+        return self._rereader.read(session.address if session else None, table, keys, transactions)
+
     def close(self) -> None:
         """Disconnect."""
+        self._rereader.close()
         self._first = None
         self._read.clear()
         reading, self._beside = self._beside, None

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 PACKET_MAX: Final = 1 << 19
 """Characters of statements that are sent together."""
 STATEMENTS_MAX: Final = 1000
-_NOT_THERE: Final = (
-    f"{NOT_THERE}: the source has to log whole rows (PostgreSQL: REPLICA IDENTITY FULL; MySQL: binlog_row_image=FULL)"
-)
 
 
 class Missed(Exception):  # noqa: N818  told to the sink, which writes again row by row
@@ -220,7 +217,7 @@ class Writer:
             upsert = _upsert_instead(work)
             if upsert is not None:
                 return self._attempt(upsert)
-            fault = Fault(_NOT_THERE)
+            fault = Fault(NOT_THERE)
         except MysqlError as error:
             if not is_about_rows(error):
                 raise

@@ -33,7 +33,6 @@ _UNIQUE: Final = frozenset({"23505", "23P01"})
 _SAVEPOINT: Final = Statement(b"SAVEPOINT cdcsync_row")
 _RELEASE: Final = Statement(b"RELEASE SAVEPOINT cdcsync_row")
 _BACK: Final = Statement(b"ROLLBACK TO SAVEPOINT cdcsync_row")
-_NOT_THERE: Final = f"{NOT_THERE}: ALTER TABLE .. REPLICA IDENTITY FULL at the source"
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +251,7 @@ class Writer:
                 upsert = _upsert_instead(work)
                 if upsert is not None:
                     return self._attempt(upsert)
-                reason = _NOT_THERE
+                reason = NOT_THERE
         else:
             return []
         if len(work.rows) == 1:
