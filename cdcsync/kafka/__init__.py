@@ -1,0 +1,1 @@
+"""Kafka: changes out of topics and into them."""

@@ -1,0 +1,70 @@
+"""Reads changes out of messages: a decoder for each format. Pure functions of bytes; nothing here connects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import orjson
+
+from cdcsync.change import UNCHANGED
+from cdcsync.kafka.decoding.canal import Canal
+from cdcsync.kafka.decoding.columns import base64_bytes
+from cdcsync.kafka.decoding.debezium import PLACEHOLDER, Debezium
+from cdcsync.kafka.decoding.flat import Flat
+from cdcsync.kafka.decoding.layouts import Declared, Layouts
+from cdcsync.kafka.decoding.maxwell import Maxwell
+from cdcsync.kafka.decoding.numbers import loads as exact_loads
+from cdcsync.kafka.decoding.opening import Json
+from cdcsync.kafka.decoding.plain import JsonRows, Text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from cdcsync.change import Value
+    from cdcsync.kafka.decoding.opening import Opener
+    from cdcsync.kafka.decoding.records import Decoder
+
+_BINARY: Final[Mapping[str, Callable[[Any], Value]]] = {
+    "base64": base64_bytes,
+    "bytes": base64_bytes,
+    "hex": bytes.fromhex,
+}
+FORMATS: Final = ("debezium", "flat", "maxwell", "canal", "json", "text")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How messages are to be read; what their format leaves open."""
+
+    format: str = "debezium"
+    declared: Mapping[str, Declared] = field(default_factory=dict)
+    """Tables by qualified name."""
+    binary: str = "base64"
+    """How bytes are written in JSON without a schema: base64 or hex."""
+    placeholder: str = PLACEHOLDER
+    """What stands for a value that the log did not carry."""
+    registry: Opener | None = None
+    """Opens keys and values in Avro; None: they are JSON."""
+
+
+def decoder_of(reading: Reading) -> Decoder:
+    """Return a decoder for the records of one topic."""
+    kind = reading.format
+    exact = kind in {"maxwell", "flat", "json"}
+    absent = UNCHANGED if kind == "debezium" else None
+    layouts = Layouts(reading.declared, absent, _BINARY[reading.binary])
+    keys: Opener = reading.registry or Json()
+    values: Opener = reading.registry or Json(exact_loads if exact else orjson.loads)
+    if kind == "debezium":
+        return Debezium(keys, values, layouts, reading.placeholder)
+    if kind == "flat":
+        return Flat(keys, values, layouts)
+    if kind == "maxwell":
+        return Maxwell(keys, values, layouts)
+    if kind == "canal":
+        return Canal(values, layouts)
+    if kind == "json":
+        return JsonRows(values, layouts)
+    return Text()
