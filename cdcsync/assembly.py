@@ -156,6 +156,7 @@ class Assembly:
         facts = self._known = self.facts()
         self.refuse_missing(facts)
         self.refuse_itself(facts)
+        self.refuse_names(facts)
         context = self.sink_context(facts)
         sink = self.sink.make(self.config.sink.config, context)
         batch = self.config.batch
@@ -191,6 +192,19 @@ class Assembly:
         if missing:
             hint = "mend `from:`, or remove the entry when the table is gone for good"
             raise Fatal("\n".join(missing), hint=hint, status=ExitStatus.CONFIG)
+
+    def misnamed(self, facts: Facts) -> list[str]:
+        """Return a line for each name that the target does not take as it is."""
+        from cdcsync.mapping.target_names import misnamed  # noqa: PLC0415  a start and `check` alone ask
+
+        return misnamed(self.mapping, facts.tables, self.sink.names) if self.sink.names is not None else []
+
+    def refuse_names(self, facts: Facts) -> None:
+        """Raise Fatal when the target does not take a name of a table or column as it is."""
+        lines = self.misnamed(facts)
+        if lines:
+            hint = "give another name by `to`, `rename` or `columns`, or leave the column out by `exclude`"
+            raise Fatal("\n".join(lines), hint=hint, status=ExitStatus.CONFIG)
 
     def refuse_itself(self, facts: Facts) -> None:
         """Raise Fatal when a table would be written to itself."""

@@ -152,6 +152,25 @@ class SourceSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Names:
+    """What a target's tables and columns may be called."""
+
+    longest: int
+    in_bytes: bool = False
+    """Whether the bound is on UTF-8's bytes, not on characters."""
+    folds: bool = False
+    """Whether column names that differ in capitals alone are one."""
+
+    def length(self, name: str) -> int:
+        """Return what the bound is on."""
+        return len(name.encode()) if self.in_bytes else len(name)
+
+    def too_long(self, name: str) -> str:
+        """Return how long the name is, and may be, in words."""
+        return f"{self.length(name)} {'bytes' if self.in_bytes else 'characters'} long; the target takes {self.longest}"
+
+
+@dataclass(frozen=True, slots=True)
 class SinkSpec:
     """How to make and look after a sink."""
 
@@ -162,6 +181,8 @@ class SinkSpec:
     """Of the target server and database, comparable with a source's; for refusing circles."""
     check: Callable[[Any, SinkContext], list[Finding]]
     scanner: Callable[[Any, SinkContext], Scanner] | None = None
+    names: Names | None = None
+    """What its tables and columns may be called; None: anything."""
     messages: bool = False
     """Whether it sends messages with keys: `message_key` in the mapping."""
     places: bool = False

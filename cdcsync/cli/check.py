@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from cdcsync.assembly import Assembly, Facts
     from cdcsync.change import Table
 
+_COLUMN: Final = re.compile(r"column (\S+?):? ")
+"""What a sink's finding about a column begins with."""
 _MARKS: Final = {
     Severity.OK: click.style("ok     ", fg="green"),
     Severity.WARNING: click.style("warning", fg="yellow"),
@@ -57,10 +60,12 @@ def command(pipeline: str, *, offline: bool, as_json: bool) -> None:
 
 def _at_both_ends(assembly: Assembly) -> list[Finding]:
     config = assembly.config
-    sink = ""
+    its_identity = ""
     with suppress(CdcsyncError):
-        sink = assembly.sink.identity(config.sink.config)
-    source = _asked("source", lambda: assembly.source.check(config.source.config, assembly.source_context_of(sink)))
+        its_identity = assembly.sink.identity(config.sink.config)
+    source = _asked(
+        "source", lambda: assembly.source.check(config.source.config, assembly.source_context_of(its_identity))
+    )
     facts: list[Facts] = []
 
     def learn() -> list[Finding]:
@@ -70,6 +75,7 @@ def _at_both_ends(assembly: Assembly) -> list[Finding]:
         if not missing and not facts[0].tables:
             missing = ["no table at the source matches any entry"]
         found = [Finding(Severity.ERROR, "mapping", line, "look at `from:` under `tables`") for line in missing]
+        found += [Finding(Severity.ERROR, "mapping", line, "give another name") for line in assembly.misnamed(facts[0])]
         found += [Finding(Severity.WARNING, "mapping", note) for note in assembly.mapping.notes(facts[0].tables)]
         return [*found, *_examples(assembly, facts[0].tables)]
 
@@ -77,7 +83,22 @@ def _at_both_ends(assembly: Assembly) -> list[Finding]:
     if not facts and any(finding.severity is Severity.ERROR for finding in source):
         mapping = []
     context = assembly.sink_context(facts[0] if facts else None)
-    return [*source, *mapping, *_asked("sink", lambda: assembly.sink.check(config.sink.config, context))]
+    sink = _asked("sink", lambda: assembly.sink.check(config.sink.config, context))
+    return [*source, *mapping, *(_placed(assembly, facts[0], sink) if facts else sink)]
+
+
+def _placed(assembly: Assembly, facts: Facts, found: list[Finding]) -> list[Finding]:
+    """Return what the sink found, with the place in the file of what makes the column that it is about."""
+    from cdcsync.mapping.target_names import places  # noqa: PLC0415  help needs none of it
+
+    made: list[Finding] = []
+    known = places(assembly.mapping, facts.tables)
+    for finding in found:
+        column = _COLUMN.match(finding.message)
+        name = finding.subject.removeprefix("table ")
+        place = known.get((name, column[1]), "") if column and finding.severity is not Severity.OK else ""
+        made.append(replace(finding, message=f"{place}{finding.message}"))
+    return made
 
 
 def _examples(assembly: Assembly, tables: Sequence[Table]) -> list[Finding]:

@@ -259,6 +259,14 @@ class Rule:
             return ""
         return f"{self.document.inner_mark((*self.path, *keys), text, offset)}: "
 
+    def mark(self, keys: KeyPath) -> str:
+        """Return where a key or value stands, as `file:line:column: `; empty when in no file."""
+        if self.document is None:
+            return ""
+        path = (*self.path, *keys)
+        at = self.document.values if path in self.document.values else self.document.keys
+        return f"{at.get(path) or self.document.value_mark(path)}: "
+
     def __str__(self) -> str:
         """Return the place, else what the entry takes."""
         return self.where or f"table {self.mapping.from_}"

@@ -12,10 +12,11 @@ from cdcsync.mapping.failures import Failed
 from cdcsync.mapping.model import OnTruncate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from cdcsync.change import Row, Transaction
     from cdcsync.mapping.computed import Computed, Question
+    from cdcsync.mapping.expressions import Program
     from cdcsync.mapping.model import Rule
 
 PLACES_MAX: Final = 1000
@@ -116,7 +117,27 @@ class Plan:
             beside = sorted(set(read) - set(self.source.key))
             if beside and not self.history:
                 notes.append(f"table {self.source.qualified}: `{name}` reads {', '.join(beside)}: {needs[name]}")
-        return notes
+        return [*notes, *self._losses()]
+
+    def _losses(self) -> Iterator[str]:
+        """Yield what casts lose, each with its place."""
+        texts = self.rule.mapping.expressions
+        for keys, program in self._programs():
+            for note in program.notes if keys in texts else ():
+                place = self.rule.place(keys, program.text, note.start)
+                said = f"{place}table {self.source.qualified}: {'.'.join(keys)}: {note}"
+                yield f"{said}\n{note.caret(program.text)}"
+
+    def _programs(self) -> Iterator[tuple[tuple[str, ...], Program]]:
+        """Yield every expression with the keys that lead to it."""
+        outputs = self.computed.outputs if self.computed is not None else ()
+        for column, output in zip(self.target.columns, outputs, strict=False):
+            if not isinstance(output, int):
+                of_message = column.name in self.target.message_key
+                yield tuple(column.name[1:].split(".", 1)) if of_message else ("columns", column.name), output
+        for name, question in (("where", self.where), ("to.by", self.by)):
+            if question is not None:
+                yield tuple(name.split(".")), question.program
 
     @property
     def lineage(self) -> tuple[str | None, ...]:

@@ -11,8 +11,9 @@ from cdcsync.mapping.model import Routed
 from cdcsync.types import Kind, Type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from cdcsync.document import KeyPath
     from cdcsync.mapping.expressions import Fault, Program, Scope
     from cdcsync.mapping.model import Rule, TableMapping
 
@@ -43,6 +44,10 @@ class Shape:
         table = Table(schema, name, tuple(self.columns), tuple(self.key), tuple(self.message_key))
         return self.source if table == self.source else table
 
+    def wrong(self, rule: Rule, keys: KeyPath, text: str) -> None:
+        """Note a problem where its keys stand."""
+        self.problems.append(f"{rule.mark(keys)}\t{text}")
+
     @property
     def passed(self) -> list[int]:
         """The source columns' indexes, where no column is computed."""
@@ -62,7 +67,7 @@ def shape(rule: Rule, source: Table, secrets: Mapping[str, bytes] | None = None)
     """Work out the target; every mistake is a line in `problems`."""
     mapping = rule.mapping
     made = Shape(source)
-    _check_names(made, mapping)
+    _check_names(made, rule)
     left_out = {*mapping.exclude, *mapping.flatten, *(name for names in mapping.nest.values() for name in names)}
     for index, column in enumerate(source.columns):
         if column.name in left_out or (mapping.include is not None and column.name not in mapping.include):
@@ -72,17 +77,18 @@ def shape(rule: Rule, source: Table, secrets: Mapping[str, bytes] | None = None)
         made.columns.append(column if name == column.name else replace(column, name=name))
     if not mapping.plain:
         _compute(made, rule, secrets)
-    _check_twice(made)
-    _choose_key(made, mapping)
-    _skip(made, mapping)
-    _own_columns(made, mapping)
+    _check_twice(made, rule)
+    _choose_key(made, rule)
+    _skip(made, rule)
+    _own_columns(made, rule)
     if not made.columns:
         made.problems.append("no column is left")
     return made
 
 
-def _own_columns(made: Shape, mapping: TableMapping) -> None:
+def _own_columns(made: Shape, rule: Rule) -> None:
     """Add the columns that the entry fills by itself."""
+    mapping = rule.mapping
     added: list[Column] = []
     if mapping.soft_column:
         added.append(Column(mapping.soft_column, SOFT))
@@ -93,7 +99,8 @@ def _own_columns(made: Shape, mapping: TableMapping) -> None:
         added += [Column(history.operation, WORD, nullable=False), Column(history.time, SOFT, nullable=False)]
     for column in added:
         if any(column.name == other.name for other in made.columns):
-            made.problems.append(f"two columns would be named {column.name}")
+            keys = ("history",) if history is not None else ("delete", "soft")
+            made.wrong(rule, keys, f"two columns would be named {column.name}")
         made.columns.append(column)
 
 
@@ -129,7 +136,7 @@ def _compute(made: Shape, rule: Rule, secrets: Mapping[str, bytes] | None) -> No
         made.by = _typed(made, rule, ("to", "by"), mapping.to.by, scope)
         _wanted(made, rule, ("to", "by"), made.by, Kind.TEXT, Kind.ENUM)
         if made.by is not None and not made.by.plain:
-            made.problems.append("to.by: reads more than the row")
+            made.wrong(rule, ("to", "by"), "to.by: reads more than the row")
 
 
 def _whole(made: Shape, rule: Rule, keys: Keys, program: Program) -> None:
@@ -143,7 +150,8 @@ def _whole(made: Shape, rule: Rule, keys: Keys, program: Program) -> None:
 def _columns(mapping: TableMapping, source: Table) -> Iterable[tuple[Keys, str, str]]:
     """Yield every computed column: the keys that lead to it, its name, its expression."""
     for column, fields in mapping.flatten.items():
-        for name, kind in fields.items():
+        is_json = column in source.at and source.columns[source.at[column]].type.kind is Kind.JSON
+        for name, kind in fields.items() if is_json else ():
             arrow = "->" if kind.lower() in ("json", "jsonb") else "->>"
             path = f"{_quoted(column)} {arrow} {_literal(name)}"
             yield ("flatten", column, name), f"{column}_{name}", f"CAST({path} AS {kind})"
@@ -179,6 +187,8 @@ def _typed(made: Shape, rule: Rule, keys: Keys, text: str, scope: Scope) -> Prog
 
 def told(rule: Rule, keys: Keys, text: str, fault: Fault) -> str:
     """Return a fault as a problem: its place, a tab, what it is of, and carets under it."""
+    if text != rule.mapping.expressions.get(keys):
+        return f"{rule.mark(keys)}\t{'.'.join(keys)}: {fault}"
     return f"{rule.place(keys, text, fault.start)}\t{'.'.join(keys)}: {fault}\n{fault.caret(text)}"
 
 
@@ -188,37 +198,48 @@ def _wanted(made: Shape, rule: Rule, keys: Keys, program: Program | None, *kinds
         made.problems.append(f"{place}\t{'.'.join(keys)}: it is {program.type.kind}, and has to be {kinds[0]}")
 
 
-def _check_names(made: Shape, mapping: TableMapping) -> None:
+def _check_names(made: Shape, rule: Rule) -> None:
     """Every column that the entry names has to be there."""
-    said: dict[str, Iterable[str]] = {
-        "include": mapping.include or (),
-        "exclude": mapping.exclude,
-        "rename": mapping.rename,
-        "flatten": mapping.flatten,
-        "nest": [name for names in mapping.nest.values() for name in names],
-    }
-    for option, names in said.items():
-        for name in names:
-            if name not in made.source.at:
-                made.problems.append(f"{option}: there is no column {name}{nearest(name, made.source.at)}")
+    mapping = rule.mapping
+    for keys, name in _named(mapping):
+        if name not in made.source.at:
+            made.wrong(rule, keys, f"{keys[0]}: there is no column {name}{nearest(name, made.source.at)}")
     for name in mapping.rename:
         if name in mapping.exclude or (mapping.include is not None and name not in mapping.include):
-            made.problems.append(f"rename: column {name} is left out")
+            made.wrong(rule, ("rename", name), f"rename: column {name} is left out")
     for name in mapping.flatten:
         if name in made.source.at and made.source.columns[made.source.at[name]].type.kind is not Kind.JSON:
-            made.problems.append(f"flatten: column {name} is no JSON")
+            made.wrong(rule, ("flatten", name), f"flatten: column {name} is no JSON")
 
 
-def _check_twice(made: Shape) -> None:
-    seen: set[str] = set()
-    for column in made.columns:
+def _named(mapping: TableMapping) -> Iterator[tuple[KeyPath, str]]:
+    """Yield every source column that the entry names, with the keys that lead there."""
+    for option, names in (("include", mapping.include or ()), ("exclude", mapping.exclude)):
+        for at, name in enumerate(names):
+            yield (option, at), name
+    for option, named in (("rename", mapping.rename), ("flatten", mapping.flatten)):
+        for name in named:
+            yield (option, name), name
+    for column, names in mapping.nest.items():
+        for at, name in enumerate(names):
+            yield ("nest", column, at), name
+
+
+def _check_twice(made: Shape, rule: Rule) -> None:
+    """Two source columns may not become one of the target."""
+    seen: dict[str, int | Program] = {}
+    for column, taken in zip(made.columns, made.taken, strict=True):
         if column.name in seen:
-            made.problems.append(f"two columns would be named {column.name}")
-        seen.add(column.name)
+            sources = [made.source.columns[at].name for at in (seen[column.name], taken) if isinstance(at, int)]
+            renamed = [name for name in sources if name in rule.mapping.rename]
+            keys = ("rename", renamed[0]) if renamed else ()
+            made.wrong(rule, keys, f"two columns would be named {column.name}")
+        seen[column.name] = taken
 
 
-def _choose_key(made: Shape, mapping: TableMapping) -> None:
+def _choose_key(made: Shape, rule: Rule) -> None:
     """Take the declared key, by source names or else by target names; the source's own by default."""
+    mapping = rule.mapping
     if mapping.key == "none" or mapping.history is not None:
         return
     wanted = mapping.key if mapping.key is not None else made.source.key
@@ -233,39 +254,44 @@ def _choose_key(made: Shape, mapping: TableMapping) -> None:
     }
     by_target = {column.name for column in made.columns}
     computed = {made.columns[at].name for at, index in enumerate(made.taken) if not isinstance(index, int)}
-    for name in wanted:
+    for at, name in enumerate(wanted):
         found = targets.get(name) or (
             name if name in by_target and (name in computed or name not in made.source.at) else None
         )
         if found is not None:
             made.key.append(found)
-        elif name in made.source.at:
-            made.problems.append(f"key: column {name} is left out")
-        else:
-            made.problems.append(f"key: there is no column {name}{nearest(name, made.source.at)}")
+            continue
+        text = f"there is no column {name}{nearest(name, made.source.at)}"
+        if name in made.source.at:
+            text = f"column {name} is left out"
+        made.wrong(rule, ("key", at), f"key: {text}")
     if len(set(made.key)) < len(made.key):
-        made.problems.append("key: a column stands there twice")
+        made.wrong(rule, ("key",), "key: a column stands there twice")
 
 
-def _skip(made: Shape, mapping: TableMapping) -> None:
+def _skip(made: Shape, rule: Rule) -> None:
     """Find the columns that count for `skip_unchanged`."""
-    if mapping.skip_unchanged is None:
+    skip = rule.mapping.skip_unchanged
+    if skip is None:
         return
     by_name = {column.name: at for at, column in enumerate(made.columns)}
-    names = tuple(by_name) if mapping.skip_unchanged is True else mapping.skip_unchanged
-    for name in names:
+    names = tuple(by_name) if skip is True else skip
+    for at, name in enumerate(names):
         if name not in by_name:
-            made.problems.append(f"skip_unchanged: there is no target column {name}{nearest(name, by_name)}")
+            text = f"skip_unchanged: there is no target column {name}{nearest(name, by_name)}"
+            made.wrong(rule, ("skip_unchanged", at), text)
     made.skip_at = tuple(by_name[name] for name in names if name in by_name)
 
 
-def nullable_key(mapping: TableMapping, made: Shape) -> list[str]:
+def nullable_key(rule: Rule, made: Shape) -> list[str]:
     """Return a problem for each declared key column that may be null by the catalogue."""
+    mapping = rule.mapping
     by_name = {column.name: column for column in made.columns}
     if mapping.key == "none":
         return []
     return [
-        f"key: column {name} may be null at the source; a key has to be unique and not null"
+        f"{rule.mark(('key',) if mapping.key is not None else ())}\tkey: column {name} may be null at the source; "
+        "a key has to be unique and not null"
         for name in made.key
         if by_name[name].nullable and name not in made.own and (mapping.key is not None or _computed(made, name))
     ]

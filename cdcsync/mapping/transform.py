@@ -94,7 +94,7 @@ class Mapping:
         for table in tables:
             for rule, names in self._choose(table.schema, table.name):
                 made = shape(rule, table, self._secrets)
-                wrong = made.problems or nullable_key(rule.mapping, made)
+                wrong = made.problems or nullable_key(rule, made)
                 problems += [_said(rule, table, problem) for problem in wrong]
                 for schema, name in () if wrong or names == (NAMELESS,) else names:
                     target = made.target(schema, name)

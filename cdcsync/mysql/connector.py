@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cdcsync.connectors import SQL_AGAIN, Connector, Log, SinkSpec, SourceSpec, StoreSpec
+from cdcsync.connectors import SQL_AGAIN, Connector, Log, Names, SinkSpec, SourceSpec, StoreSpec
 from cdcsync.mysql import catalogue
 from cdcsync.mysql.check import check
 from cdcsync.mysql.config import MysqlSink, MysqlSource, MysqlStore, from_url
@@ -89,6 +89,7 @@ CONNECTOR = Connector(
         identity=identity,
         check=sink_check,
         scanner=sink_scanner,
+        names=Names(64, folds=True),
         again=SQL_AGAIN,
     ),
     store=StoreSpec(config=MysqlStore, make=_store, clear=clear, put=put, look=look),

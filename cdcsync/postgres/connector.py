@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cdcsync.connectors import SQL_AGAIN, Connector, Log, SinkSpec, SourceSpec, StoreSpec
+from cdcsync.connectors import SQL_AGAIN, Connector, Log, Names, SinkSpec, SourceSpec, StoreSpec
 from cdcsync.errors import CdcsyncError
 from cdcsync.ports import Guarantee
 from cdcsync.postgres.catalogue import Catalogue
@@ -111,6 +111,7 @@ CONNECTOR = Connector(
         identity=identity,
         check=sink_check,
         scanner=sink_scanner,
+        names=Names(63, in_bytes=True),
         again=SQL_AGAIN,
     ),
     store=StoreSpec(config=PostgresStore, make=_store, clear=clear, put=put, look=look),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING
 
-from cdcsync.connectors import SQL_AGAIN, Connector, Finding, Severity, SinkSpec, StoreSpec
+from cdcsync.connectors import SQL_AGAIN, Connector, Finding, Names, Severity, SinkSpec, StoreSpec
 from cdcsync.errors import End
 from cdcsync.ports import Guarantee, PositionStore, Sink, SinkContext
 from cdcsync.sql import misfits
@@ -76,6 +76,7 @@ CONNECTOR = Connector(
         identity=_identity,
         check=check,
         scanner=sink_scanner,
+        names=Names(1_000_000, folds=True),
         again=SQL_AGAIN,
     ),
     store=StoreSpec(config=SqliteConfig, make=_store, clear=clear, put=put, look=look),

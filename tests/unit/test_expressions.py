@@ -10,7 +10,7 @@ from fix_expressions import ORDERS, ROW, evaluated, program, written
 
 from cdcsync.change import UNCHANGED
 from cdcsync.mapping.expressions import Failure, Fault, Scope, parsed
-from cdcsync.mapping.expressions.program import value_function, why
+from cdcsync.mapping.expressions.program import Faults, value_function, why
 from cdcsync.mapping.expressions.registry import Function, library
 from cdcsync.mapping.failures import FAILURES
 
@@ -118,6 +118,48 @@ def test_a_fault_is_told_with_a_caret_under_it(text: str, want: str) -> None:
 def test_every_unknown_name_of_an_expression_is_told() -> None:
     with pytest.raises(Fault, match=r"naem.*prise"):
         program("naem || prise")
+
+
+def test_every_clash_of_types_in_an_expression_is_told() -> None:
+    text = "case when price + name > 1 then upper(quantity) else name || (doc = '1') end"
+
+    with pytest.raises(Faults) as caught:
+        program(text)
+
+    told = [(text[fault.start : fault.end], str(fault)[:25]) for fault in caught.value.faults]
+    assert told == [
+        ("price + name", "there is no decimal(10,2)"),
+        ("upper(quantity)", "upper(integer) is none of"),
+        ("doc = '1'", "json and text do not compa"[:25]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("price::integer", "decimal(10,2) becomes integer of 32 bits: the fraction is rounded away|^^^^^"),
+        ("price::decimal(10, 1)", "rounded to 1 digits after the point"),
+        ("price::decimal(4, 2)", "a row whose number is larger is rejected"),
+        ("id::smallint", "integer of 64 bits becomes integer of 16 bits: a row whose number is larger is rejected"),
+        ("id::double precision", "numbers past 53 bits are rounded"),
+        ("weight::real", "it is rounded"),
+        ("price::double precision", "rounded to binary"),
+        ("name::varchar(3)", "it is cut after 3 characters"),
+        ("price::decimal(12, 2)", ""),
+        ("id::decimal(20)", ""),
+        ("quantity::bigint", ""),
+        ("round(price)::integer", ""),
+        ("name::text", ""),
+        ("at::date", ""),
+    ],
+)
+def test_what_a_cast_of_a_column_loses_is_noted(text: str, want: str) -> None:
+    message, _, caret = want.partition("|")
+
+    notes = program(text).notes
+
+    assert [message in str(note) for note in notes] == ([True] if want else [])
+    assert all(note.caret(text).split("\n")[1][4:].startswith(caret) for note in notes)
 
 
 def test_a_secret_that_the_pipeline_has_not_is_named() -> None:

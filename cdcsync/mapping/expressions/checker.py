@@ -12,6 +12,7 @@ from cdcsync.document import nearest
 from cdcsync.mapping.expressions import calls, kinds, operators
 from cdcsync.mapping.expressions.casts import cast, decimal_of_text, float_of_text
 from cdcsync.mapping.expressions.forms import coerced, constant
+from cdcsync.mapping.expressions.losses import loss
 from cdcsync.mapping.expressions.registry import library
 from cdcsync.mapping.expressions.syntax import parsed, span, word_span
 from cdcsync.mapping.expressions.tree import METADATA, Call, Node, Op, Scope
@@ -19,7 +20,7 @@ from cdcsync.mapping.failures import Failure, Fault
 from cdcsync.types import Kind, Type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
 
     from cdcsync.mapping.expressions.syntax import Syntax
 
@@ -32,6 +33,29 @@ NAMES: Final = (*CONDITIONS, "secret")
 def check(syntax: Syntax, scope: Scope) -> Node:
     """Return the typed tree. Raises Fault."""
     return _Checker(syntax, scope).node(syntax.root)
+
+
+def every_fault(syntax: Syntax, scope: Scope) -> list[Fault]:
+    """Return a fault for each part whose own parts are right; none where all is."""
+    return list(_inner(_Checker(syntax, scope), syntax.root))
+
+
+def _inner(checker: _Checker, node: Any) -> Iterator[Fault]:
+    try:
+        checker.node(node)
+    except Fault as fault:
+        parts = [part for part in _parts(node) if checker.knows(part)]
+        deeper = [each for part in parts for each in _inner(checker, part)]
+        yield from deeper or [fault]
+
+
+def _parts(node: Any) -> Iterator[Any]:
+    """Yield what stands in a node; the branches of CASE are looked into."""
+    for part in node.iter_expressions():
+        if isinstance(part, exp.If):
+            yield from part.iter_expressions()
+        else:
+            yield part
 
 
 def unknown(syntax: Syntax, scope: Scope | None, functions: Collection[str] = ()) -> list[Fault]:
@@ -86,6 +110,10 @@ class _Checker:
         }  # fmt: skip
         for kind in (*operators.ARITHMETIC, *operators.COMPARISONS):
             self._ways[kind] = self._operator
+
+    def knows(self, node: Any) -> bool:
+        """Return whether a node may be an expression by itself."""
+        return type(node) in self._ways
 
     def node(self, node: Any) -> Node:
         """Return the typed node. Raises Fault."""
@@ -257,7 +285,8 @@ class _Checker:
                 return constant(change(given.value), wanted, at)
             except Failure as failure:
                 raise Fault(str(failure), *at) from failure
-        call = Call(_attempted(change) if attempt else change, total=not attempt)
+        note = loss(given.type, wanted) if given.op is Op.COLUMN else ""
+        call = Call(_attempted(change) if attempt else change, total=not attempt, note=note)
         return Node(Op.CALL, wanted, at, (given,), call, nullable=attempt or given.nullable)
 
     def _type(self, node: Any) -> Type:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cdcsync.change import UNCHANGED
 from cdcsync.mapping.expressions import kinds
-from cdcsync.mapping.expressions.checker import check, unknown
+from cdcsync.mapping.expressions.checker import check, every_fault, unknown
 from cdcsync.mapping.expressions.forms import inward, outward
 from cdcsync.mapping.expressions.tree import Call, Node, Op
 from cdcsync.mapping.failures import FAILURES, Failure, Fault, reason
@@ -42,13 +42,23 @@ class Program:
         """Whether it reads nothing but the row itself."""
         return all(side == "r" for side, _ in self.inputs)
 
+    @property
+    def notes(self) -> list[Fault]:
+        """What an operator should know before a row is read, each with the part that it is about."""
+        calls = (each for each in _walk(self.node) if each.op is Op.CALL)
+        return [Fault(call.value.note, *call.span) for call in calls if call.value.note]
+
 
 def compiled(syntax: Syntax, scope: Scope) -> Program:
     """Type an expression. Raises Fault; more than one unknown name is told in one."""
     faults = unknown(syntax, scope)
     if faults:
         raise faults[0] if len(faults) == 1 else Faults(faults)
-    node = check(syntax, scope)
+    try:
+        node = check(syntax, scope)
+    except Fault as fault:
+        several = every_fault(syntax, scope)
+        raise Faults(several) if len(several) > 1 else fault from fault
     if node.type == kinds.SECRET:
         raise Fault("a secret cannot be written to a target", *node.span)
     inputs = frozenset(each.value for each in _walk(node) if each.op is Op.COLUMN)

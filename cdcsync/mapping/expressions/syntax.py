@@ -12,6 +12,8 @@ from sqlglot.errors import SqlglotError
 from sqlglot.parsers.postgres import PostgresParser
 from sqlglot.tokenizer_core import TokenType
 
+from cdcsync.document import nearest
+from cdcsync.mapping.expressions.kinds import BY_NAME
 from cdcsync.mapping.failures import Fault
 
 if TYPE_CHECKING:
@@ -132,6 +134,11 @@ def _check(node: Any, text: str, depth: int) -> None:
     if not isinstance(node, ALLOWED):
         msg = f"{_name(node)} is not part of an expression here"
         raise Fault(msg, *span(node, text))
+    if isinstance(node, exp.DataType) and node.args.get("kind"):
+        name = str(node.args["kind"])
+        at = text.lower().find(name.lower())
+        msg = f"there is no type {name} here{nearest(name.lower(), BY_NAME)}"
+        raise Fault(msg, max(at, 0), max(at, 0) + len(name))
     for name, value in node.args.items():
         if value and name not in ARGUMENTS:
             msg = f"{_name(node)} with {name} is not part of an expression here"
@@ -162,11 +169,14 @@ def _fault(error: Any, text: str) -> Fault:
 
 
 def span(node: Any, text: str) -> tuple[int, int]:
-    """Return the offsets of a node: its own, else those around all that it holds."""
+    """Return the offsets of a node, those around all that it holds, with the brackets that close in it."""
     marks = list(_marks(node))
     if not marks:
         return 0, len(text)
-    return min(start for start, _ in marks), max(end for _, end in marks) + 1
+    start, end = min(start for start, _ in marks), max(end for _, end in marks) + 1
+    while text[start:end].count("(") > text[start:end].count(")") and text[end:].lstrip()[:1] == ")":
+        end = text.index(")", end) + 1
+    return start, end
 
 
 def _marks(node: Any) -> Iterator[tuple[int, int]]:

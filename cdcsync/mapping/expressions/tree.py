@@ -42,6 +42,8 @@ class Call:
     """Null when an argument is null, and then not called."""
     total: bool = True
     """Never null when no argument is."""
+    note: str = ""
+    """What an operator should know of it before a row is read."""
 
 
 @dataclass(frozen=True, slots=True)
