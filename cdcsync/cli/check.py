@@ -95,8 +95,15 @@ def _placed(assembly: Assembly, facts: Facts, found: list[Finding]) -> list[Find
     known = places(assembly.mapping, facts.tables)
     for finding in found:
         column = _COLUMN.match(finding.message)
-        name = finding.subject.removeprefix("table ")
-        place = known.get((name, column[1]), "") if column and finding.severity is not Severity.OK else ""
+        named = re.sub('["`]', "", finding.subject).split()[-1]
+        place = next(
+            (
+                place
+                for (table, name), place in known.items()
+                if column and name == column[1] and f".{named}".endswith(f".{table}")
+            ),
+            "",
+        )
         made.append(replace(finding, message=f"{place}{finding.message}"))
     return made
 

@@ -113,6 +113,39 @@ def test_the_target_is_what_the_sources_own_sql_says(command: Command, database:
     assert all(alive[identity] == status for identity, status in database.query("SELECT id, status FROM orders"))
 
 
+def test_check_names_the_line_of_what_the_target_does_not_take(
+    command: Command, database: Database, target: Database
+) -> None:
+    database.execute(SHOP)
+    target.execute("CREATE TABLE sold (id bigint PRIMARY KEY, total integer)")
+    entry = """\
+name: orders
+source: {source}
+sink: {sink}
+tables:
+  - from: public.orders
+    to: sold
+    include: [id]
+    columns:
+      total: price * 2
+      {long}: status
+      short: cast(price as decimal(5, 1))
+"""
+    path = command.write(entry.format(source=database.url, sink=target.url, long="n" * 64))
+
+    checked = json.loads(command("check", path, "--json").stdout)
+    ran = command("run", path)
+
+    said: dict[str, list[str]] = {each["severity"]: [] for each in checked}
+    for each in checked:
+        said[each["severity"]].append(each["message"].removeprefix(str(path)))
+    assert any(line.startswith(":9:14: column total: integer cannot hold numeric") for line in said["error"])
+    assert any("the target takes 63" in line and line.startswith(":10:") for line in said["error"])
+    assert any("rounded to 1 digits" in line and line.startswith(":11:19: ") for line in said["warning"])
+    assert ran.returncode == 78
+    assert "64 bytes long; the target takes 63" in ran.stderr
+
+
 def test_a_filter_needs_no_full_rows_before(command: Command, database: Database, target: Database) -> None:
     database.execute(SHOP)
     entry = PIPELINE.partition("    match: all")[0]
