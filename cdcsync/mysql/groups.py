@@ -42,10 +42,15 @@ _PASSED: Final = frozenset(
 """Events that say nothing about rows by themselves."""
 _LOAD_QUERY_HEAD: Final = 13
 """Bytes that EXECUTE_LOAD_QUERY has more than QUERY, before the statement's own."""
+_ONE_ROW: Final = (binlog.HEADER,)
 
 
 class Plan:
-    """How the rows of one table map are decoded."""
+    """How the rows of one table map are decoded.
+
+    One that nobody wants has no decoder when only the catalogue tells how long its rows are: it may have been dropped
+    since, so that each of its events counts as one row.
+    """
 
     __slots__ = ("body", "changes", "decoder", "table", "wanted")
 
@@ -53,7 +58,7 @@ class Plan:
         self,
         body: bytes,
         table: Table | None,
-        decoder: RowsDecoder,
+        decoder: RowsDecoder | None,
         wanted: bool,  # noqa: FBT001  positional in C
         changes: list[Item],
     ) -> None:
@@ -105,6 +110,9 @@ class Rows:
             msg = f"rows of table number {number}, which no table map names, at {self._framing.place}, in {gtid}"
             raise Fatal(msg, hint=binlog.DAMAGED)
         decoder = plan.decoder
+        if decoder is None:
+            self._assembler.add_unwanted(event, _ONE_ROW, end)
+            return
         try:
             if not plan.wanted:
                 decoder.count(event, 19, end, kind)

@@ -12,7 +12,7 @@ from cdcsync.mysql.catalogue import SYSTEM
 from cdcsync.mysql.groups import Plan
 from cdcsync.mysql.query import effects, tokens
 from cdcsync.mysql.rows import RowsDecoder
-from cdcsync.mysql.types import described, is_unmeasured, measured, table_of
+from cdcsync.mysql.types import described, is_unmeasured, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,9 +77,8 @@ class Tables:
         if old is not None and old.body == body and statement is None:
             return old
         if not self._wants(name):
-            if is_unmeasured(layout):
-                layout = measured(layout, self._schema.look(layout.schema, layout.name))
-            plan = Plan(body, None, RowsDecoder(layout, None, self._zero_dates), False, [])  # noqa: FBT003
+            decoder = None if is_unmeasured(layout) else RowsDecoder(layout, None, self._zero_dates)
+            plan = Plan(body, None, decoder, False, [])  # noqa: FBT003
         else:
             plan = self._wanted(layout, body, framing, (old, statement))
         self._plans[name] = plan

@@ -128,20 +128,6 @@ def is_unmeasured(layout: Layout) -> bool:
     return any(code in _OLD for code in layout.type_codes)
 
 
-def measured(layout: Layout, hints: Hints | None) -> Layout:
-    """Return the layout with the precision of times in the form of before 5.6, for rows that are only counted."""
-    columns = hints.columns if hints else ()
-    if layout.names:
-        found = {hint.name: hint.declared for hint in columns}
-        declared = [found.get(name, "") for name in layout.names]
-    else:
-        declared = [hint.declared for hint in columns]
-    if len(declared) != len(layout.type_codes):
-        return layout
-    metas = [_precise(layout, index, text) if text else layout.metas[index] for index, text in enumerate(declared)]
-    return replace(layout, metas=tuple(metas))
-
-
 def _precise(layout: Layout, index: int, declared: str) -> int:
     """Return a column's metadata; of times in the form of before 5.6 the precision, which the log does not tell."""
     if layout.type_codes[index] not in _OLD:

@@ -274,6 +274,32 @@ def test_the_swap_of_an_online_schema_change_goes_on_with_the_copy(
 
 
 @pytest.mark.pure
+@pytest.mark.parametrize("build", ["mariadb10", "mariadb11"])
+def test_times_whose_length_only_a_dropped_table_told_do_not_stop_other_tables(
+    request: pytest.FixtureRequest, build: str, read: Callable[..., MysqlRun]
+) -> None:
+    database = make_mysql_database(request.getfixturevalue(build))
+    other = make_mysql_database(database.server)
+    other.server.execute("SET GLOBAL mysql56_temporal_format = OFF")
+    try:
+        other.execute("CREATE TABLE old (id int PRIMARY KEY, a time(6), b datetime(3))")
+    finally:
+        other.server.execute("SET GLOBAL mysql56_temporal_format = ON")
+    database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    file, offset = database.server.position()
+    database.execute(
+        f"BEGIN; INSERT INTO t VALUES (1); INSERT INTO {other.name}.old VALUES (1, '1:02:03.4', '2026-01-02'), "
+        "(2, NULL, NULL); INSERT INTO t VALUES (2); COMMIT"
+    )
+    drop_mysql_database(other)
+
+    run = read(database, start={"file": file, "offset": offset}).open()
+    run.take(has_changes(2))
+
+    assert [change.after for change in run.changes] == [(1,), (2,)]
+    drop_mysql_database(database)
+
+
 def test_savepoints_take_back_what_they_must(each_mysql_database: MysqlDatabase, read: Callable[..., MysqlRun]) -> None:
     """A temporary table makes MariaDB log what is rolled back; elsewhere the server leaves it out."""
     database = each_mysql_database

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from cdcsync.testing.servers import PostgresServer
 
-FAULT = "UPDATE pgbench_accounts SET filler = 'planted' WHERE aid = 4711"
+ACCOUNT = "INSERT INTO pgbench_accounts VALUES (0, 1, 0, '')"
+"""One that the traffic leaves alone: an update writes the whole row, and would mend what is planted there."""
+FAULT = "UPDATE pgbench_accounts SET filler = 'planted' WHERE aid = 0"
 LEAST = "(SELECT min(mtime) FROM (SELECT mtime FROM pgbench_history GROUP BY mtime HAVING count(*) = 1) AS once)"
 """Of one row: clients that begin together may share a moment."""
 
@@ -65,6 +67,7 @@ def verified(pipeline: Pipeline, *words: str) -> tuple[int, dict[str, Any]]:
 def test_verify_under_traffic_settles_and_finds_what_was_planted(ends: tuple[Database, Target], tmp_path: Path) -> None:
     source, target = ends
     fill(source, 1)
+    source.execute(ACCOUNT)
     pipeline = Pipeline(source, tmp_path)
     pipeline.write(target.sink)
     with pipeline.victim() as daemon:
@@ -74,14 +77,14 @@ def test_verify_under_traffic_settles_and_finds_what_was_planted(ends: tuple[Dat
         with traffic(source, 0.0):
             status, tables = verified(pipeline)
             assert (status, len(tables)) == (0, 4), tables
-            assert tables["pgbench_accounts"]["rows"] == 100_000
+            assert tables["pgbench_accounts"]["rows"] == 100_001
             assert sum(table["reread"] for table in tables.values()) > 0
 
             target.execute(FAULT)
             status, tables = verified(pipeline, "public.pgbench_accounts")
             assert (status, list(tables)) == (1, ["pgbench_accounts"])
             (found,) = tables["pgbench_accounts"]["differences"]
-            assert (found["key"], found["kind"], found["columns"]) == ({"aid": 4711}, "different", ["filler"])
+            assert (found["key"], found["kind"], found["columns"]) == ({"aid": 0}, "different", ["filler"])
 
         pipeline.await_drained(daemon)
         assert verified(pipeline, "pgbench_history")[0] == 0
