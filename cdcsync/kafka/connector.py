@@ -1,0 +1,8 @@
+"""The entry point of the kafka system."""
+
+from __future__ import annotations
+
+from cdcsync.connectors import Connector
+from cdcsync.kafka.client import from_url
+
+CONNECTOR = Connector(name="kafka", schemes=("kafka",), from_url=from_url)
