@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from cdcsync.beside import Beside
 from cdcsync.change import Batch, CopyStart, Transaction, pack_version
+from cdcsync.chunks import ChunkThreads
 from cdcsync.errors import ExitStatus, Fatal
 from cdcsync.mysql.snapshot import Chunks
 from cdcsync.mysql.view import Point, place_of
@@ -51,7 +52,7 @@ def reading(
 ) -> Beside:
     """Go on with what is pending at `place`."""
     pending = [renewed(each, parts[each.table]) for each in place.pending if each.table in parts]
-    reader = Chunks(config, address, name, parts)
+    reader = ChunkThreads(Chunks(config, address, name, parts), config.snapshot_parallel)
     limits = Limits(
         workers=config.snapshot_parallel,
         chunk_s=config.snapshot_chunk.total_seconds(),

@@ -39,6 +39,11 @@ class Part:
         """The key's columns."""
         return self.table.key
 
+    def check(self, connection: Connection) -> None:
+        """Raise Transient when the table's columns or its key are others now."""
+        if catalogue.table(connection, self.table.schema, self.table.name) != self.table:
+            raise altered(self.table.qualified)
+
     def cut(self, connection: Connection, chunk: Chunk) -> Key | None:
         """Return the last key of a chunk, None when it goes on to the end. Raises what PyMySQL raises."""
         shown = ", ".join(self._ordered(name) for name in self.by)

@@ -153,6 +153,8 @@ class MysqlSource(MysqlServerConfig):
     """Chunks of rows read at once, each in a session of its own."""
     snapshot_chunk: Duration = Field(timedelta(milliseconds=500), gt=timedelta(0))
     """How long reading one chunk should take; its size follows what is measured."""
+    snapshot_timeout: Duration = Field(timedelta(minutes=10), gt=timedelta(0))
+    """Of one statement that reads a chunk; past it the chunk is read in smaller ones."""
     snapshot_where: dict[str, str] = Field(default_factory=dict)
     """By `database.table`: which rows the first copy takes, in the server's SQL; absent: all."""
     snapshot_order: tuple[str, ...] = ()

@@ -156,6 +156,12 @@ class Server:
             return "SHOW ALL SLAVES STATUS"
         return "SHOW REPLICA STATUS" if self._is_mysql((8, 0, 22)) else "SHOW SLAVE STATUS"
 
+    def time_limit(self, seconds: float) -> tuple[str, int | float]:
+        """Return the statement that bounds how long a SELECT of a session may take, and its value."""
+        if "max_execution_time" in self.variables:
+            return "SET SESSION max_execution_time = %s", max(1, round(seconds * 1000))
+        return "SET SESSION max_statement_time = %s", seconds
+
     def settings(self, wanted: Mapping[str, str | int]) -> dict[str, str | int]:
         """Return session variables by the names that this server has for them, without those that it does not know."""
         found = dict(wanted)

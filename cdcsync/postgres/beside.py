@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cdcsync.beside import Beside
 from cdcsync.change import pack_version
+from cdcsync.chunks import ChunkThreads
 from cdcsync.errors import ExitStatus, Fatal
 from cdcsync.ports import Wanted
 from cdcsync.postgres import chunks
@@ -67,7 +68,7 @@ def reading(
 ) -> Beside:
     """Go on with what is pending at `place`; the log is at hand from there on. Raises Transient and Fatal."""
     pending = [renewed(each, parts[each.table]) for each in place.pending if each.table in parts]
-    reader = Chunks(config, name, parts, connection)
+    reader = ChunkThreads(Chunks(config, name, parts), config.snapshot_parallel, lambda: running(connection, idle=True))
     limits = Limits(
         workers=config.snapshot_parallel,
         chunk_s=config.snapshot_chunk.total_seconds(),
