@@ -94,6 +94,8 @@ class Met(NamedTuple):
     copied: bool = False
     """Its rows were read beside the log, so that it may be older than what the log has shown."""
     renamed: Renamed = ()
+    begun: bool = False
+    """A copy of it begins: what was before does not matter."""
 
 
 def steps(old: Table, new: Table, renamed: Renamed = ()) -> list[Step]:
@@ -252,7 +254,7 @@ def trimmed(table: Table, there: Table) -> Table:
 
 def is_older(met: Met, applied: Applied) -> bool:
     """Return whether rows of this version were logged before the target was altered: they are delivered again."""
-    return met.copied or place_of(met.version) < place_of(applied.version)
+    return not met.begun and (met.copied or place_of(met.version) < place_of(applied.version))
 
 
 def met(batch: Batch) -> dict[Table, Met]:
@@ -266,8 +268,8 @@ def met(batch: Batch) -> dict[Table, Met]:
                     renamed[item.new] = item.renamed
             elif isinstance(item, Change | CopyStart) and item.table not in found:
                 copied = isinstance(item, Change) and item.operation is Operation.READ
-                known = renamed.get(item.table, ())
-                found[item.table] = Met(item.table, transaction.version, copied, known)
+                known, begun = renamed.get(item.table, ()), isinstance(item, CopyStart)
+                found[item.table] = Met(item.table, transaction.version, copied, known, begun)
     return found
 
 

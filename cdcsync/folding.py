@@ -133,6 +133,29 @@ class Group:
         return self.tables if rank is None else sorted(self.tables, key=lambda effects: rank(effects.table))
 
 
+def fitted(effects: TableEffects, table: Table) -> TableEffects:
+    """Return the effects on a target that lacks some of the table's columns; rows are cut, once and for all."""
+    given = effects.table
+    if given.columns == table.columns:
+        return effects
+    at = [given.at[column.name] for column in table.columns]
+    made = TableEffects(table)
+    made.deletes, made.steps, made.inserts = effects.deletes, effects.steps, effects.inserts
+    made.upserts, made.appended = effects.upserts, effects.appended
+    partial = [effect for each in effects.updates.values() for effect in each]
+    moved = [step.effect for step in effects.steps if step.effect is not None]
+    every = [*effects.inserts, *effects.upserts, *effects.appended, *partial, *moved]
+    for effect in {id(each): each for each in every}.values():
+        row = effect.row
+        effect.row = tuple([row[index] for index in at])
+    for effect in partial:
+        if complete(effect.row):
+            made.upserts.append(effect)
+        else:
+            made.updates.setdefault(known(effect.row), []).append(effect)
+    return made
+
+
 class Barrier:
     """A truncate, a SchemaChange or a CopyStart, in its place."""
 
@@ -389,6 +412,19 @@ def fold(batch: Batch) -> list[Group | Barrier]:
         raise refusal(reasons)
     _close(parts, folds)
     return parts
+
+
+def stretches(parts: Sequence[Group | Barrier]) -> list[tuple[list[Barrier], list[Group | Barrier]]]:
+    """Return what lies between schema changes, each with those that come before it; one alone where there are none."""
+    found: list[tuple[list[Barrier], list[Group | Barrier]]] = [([], [])]
+    for part in parts:
+        if not (isinstance(part, Barrier) and isinstance(part.item, SchemaChange)):
+            found[-1][1].append(part)
+        elif found[-1][1]:
+            found.append(([part], []))
+        else:
+            found[-1][0].append(part)
+    return found
 
 
 def _close(parts: list[Group | Barrier], folds: dict[Any, Fold]) -> None:

@@ -31,6 +31,8 @@ class Attribute:
     """"s" stored, "v" virtual, "" not generated (pg_attribute.attgenerated)."""
     identity: str = ""
     """"a" always, "d" by default, "" neither (pg_attribute.attidentity)."""
+    missing: str | None = None
+    """The text of what rows have that were there before the column (pg_attribute.attmissingval)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ ORDER BY 2, 3
 
 _COLUMNS: Final = """
 SELECT a.attrelid::int8, a.attname, a.atttypid::int8, a.atttypmod, NOT a.attnotnull, a.attgenerated::text,
-       a.attidentity::text
+       a.attidentity::text, CASE WHEN a.atthasmissing THEN (a.attmissingval::text::text[])[1] END
 FROM pg_catalog.pg_attribute a
 WHERE a.attrelid = ANY(%(oids)s::int8[]::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum

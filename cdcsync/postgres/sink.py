@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, cast
 
 import psycopg
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 
-from cdcsync.change import CopyStart
-from cdcsync.errors import End, Fatal, Rejected
-from cdcsync.folding import fold, refusal, tables_of
+from cdcsync.altering import Altering
+from cdcsync.change import CopyStart, SchemaChange
+from cdcsync.errors import End, Fatal, Rejected, Transient
+from cdcsync.evolution import Met, met
+from cdcsync.folding import Barrier, fold, refusal, stretches, tables_of
 from cdcsync.ports import Guarantee
 from cdcsync.positions import kept_elsewhere, refuse_gone
+from cdcsync.postgres.alter import PostgresGround
 from cdcsync.postgres.connection import connect
 from cdcsync.postgres.errors import is_about_rows, verdict
 from cdcsync.postgres.foreign_keys import ForeignKeys
@@ -24,13 +29,12 @@ from cdcsync.postgres.wire import SILENCE_MAX_S, Failed, Request, Statement, Wir
 from cdcsync.postgres.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from cdcsync.change import Batch, Position, Table
-    from cdcsync.folding import Ref
+    from cdcsync.folding import Group, Ref
     from cdcsync.ports import SinkContext
     from cdcsync.postgres.config import PostgresSink as PostgresSinkConfig
-    from cdcsync.postgres.writer import Part
 
 _BEGIN: Final = Statement(b"BEGIN")
 _COMMIT: Final = Statement(b"COMMIT")
@@ -73,6 +77,7 @@ class PostgresSink:
             raise kept_elsewhere(self._context.pipeline)
         with self._judged("opening the target"):
             connection = self._store.connection
+            connection.prepare_threshold = None  # what psycopg prepared it drops after an ALTER, and ours with it
             connection.execute(_SESSION)
             stored = self._store.load()
             self._stored = stored.position if stored else ""
@@ -82,9 +87,11 @@ class PostgresSink:
             self._plans.clear()
             self._within = None
             self._durable = None
+            ground = PostgresGround(connection, self._target, self._config.schema_, self._context.pipeline)
+            self._altering = Altering(ground, self._context.follows)
             gone = [table for table in self._context.tables if not self._target.columns(table)]
             refuse_gone(self._context.pipeline, gone, self._store.known)
-            self._prepare(self._context.tables)
+            self._prepare([Met(table, 0) for table in self._context.tables if not self._altering.waits(table)])
             self._foreign_keys = ForeignKeys.read(connection)
             self._writer = Writer(self._wire, self._target, self._plan_of, self._foreign_keys)
             self._save = self._saving()
@@ -100,26 +107,52 @@ class PostgresSink:
                 self._within = None
                 self._undo()
             folded = fold(batch)
-            self._prepare(tables_of(folded))
-            parts = self._writer.plan(folded)
             last = large is None or large.last
             closing = self._closing(batch) if last else self._part_end()
-            rounds = self._wire.rounds
-            try:
-                self._writer.write(parts, self._opening(), closing)
-            except Failed as failed:
-                self._undo()
-                self._refuse_lost(failed, closing)
-                self._write_carefully(parts, closing)
-            except Unfit:
-                if self._wire.rounds != rounds:
-                    self._undo()
-                self._write_carefully(parts, closing)
-            except (Fatal, Rejected):
-                self._undo()
-                raise
+            if any(isinstance(part, Barrier) and isinstance(part.item, SchemaChange) for part in folded):
+                self._write_carefully(partial(self._run_altering, batch), closing)
+                self._altering.settled()
+            else:
+                self._write(batch, folded, closing)
             self._within = None if large is None or last else (large.id, large.part + 1)
             return self._reached(batch) if last else None
+
+    def _write(self, batch: Batch, folded: Sequence[Group | Barrier], closing: Sequence[Request]) -> None:
+        """Write a batch in which no table changes. Raises as `write` does, having undone this batch alone."""
+        if any(table not in self._plans for table in tables_of(folded)):
+            self._prepare(list(met(batch).values()))
+        parts = self._writer.plan(folded)
+        carefully = partial(self._writer.write_carefully, parts)
+        rounds = self._wire.rounds
+        try:
+            self._writer.write(parts, self._opening(), closing)
+        except Failed as failed:
+            self._undo()
+            self._refuse_lost(failed, closing)
+            self._write_carefully(carefully, closing)
+        except Unfit:
+            if self._wire.rounds != rounds:
+                self._undo()
+            self._write_carefully(carefully, closing)
+        except (Fatal, Rejected):
+            self._undo()
+            raise
+
+    def _run_altering(self, batch: Batch, opening: Sequence[Request]) -> dict[Ref, str]:
+        """Write what lies between schema changes, following each in its place; return what is not taken."""
+        self._wire.run(opening)
+        versions = met(batch)
+        reasons: dict[Ref, str] = {}
+        for barriers, parts in stretches(fold(batch)):
+            for barrier in barriers:
+                item, version = cast("SchemaChange", barrier.item), batch.transactions[barrier.ref[0]].version
+                self._altering.move(item, version)
+                self._plans = {table: plan for table, plan in self._plans.items() if not _concerns(item, table)}
+                if item.new is not None:
+                    self._prepare([versions.get(item.new, Met(item.new, version, renamed=item.renamed))])
+            self._prepare([versions[table] for table in dict.fromkeys(tables_of(parts)) if table in versions])
+            reasons.update(self._writer.write_carefully(self._writer.plan(parts), ()))
+        return reasons
 
     def flush(self) -> Position | None:
         """Nothing waits but an unfinished transaction, which is never committed early."""
@@ -156,20 +189,20 @@ class PostgresSink:
             return [Request(_HOLDS), save, Request(_COMMIT)]
         return [save, Request(_COMMIT)]
 
-    def _write_carefully(self, parts: Sequence[Part], closing: Sequence[Request]) -> None:
+    def _write_carefully(self, run: Callable[[Sequence[Request]], dict[Ref, str]], closing: Sequence[Request]) -> None:
         """Write row by row where needed. Raises Rejected, having undone this batch alone."""
         try:
-            reasons: dict[Ref, str] = self._writer.write_carefully(parts, self._opening())
+            reasons = run(self._opening())
             if not reasons and not self._close_carefully(closing):
                 self._undo()
-                reasons = self._writer.write_carefully(parts, [*self._opening(), Request(_HOLDS)])
+                reasons = run([*self._opening(), Request(_HOLDS)])
                 if not reasons:
                     self._wire.run(closing)
         except Failed as failed:
             self._undo()
             self._refuse_lost(failed, closing)
             raise verdict(failed.error, End.SINK, "writing to the target") from failed
-        except (Fatal, Rejected):
+        except (Fatal, Rejected, Transient, psycopg.Error):
             self._undo()
             raise
         if reasons:
@@ -196,6 +229,9 @@ class PostgresSink:
 
     def _undo(self) -> None:
         """Go back to where this batch began; a COMMIT that failed has taken the parts before it along."""
+        if self._altering.altered:
+            self._altering.undone()
+            self._plans.clear()
         if self._within is not None:
             with suppress(Failed):
                 self._wire.run([Request(_PART_UNDONE), Request(_PART_DONE)])
@@ -210,25 +246,31 @@ class PostgresSink:
     def _plan_of(self, table: Table) -> Plan:
         plan = self._plans.get(table)
         if plan is None:
-            self._prepare([table])
+            self._prepare([Met(table, 0)])
             plan = self._plans[table]
         return plan
 
-    def _prepare(self, tables: Sequence[Table]) -> None:
-        """Plan what is new, creating or checking it at the target. Raises Fatal naming all misfits."""
-        new = [table for table in dict.fromkeys(tables) if table not in self._plans]
+    def _prepare(self, tables: Sequence[Met]) -> None:
+        """Plan what is new, altering, creating or checking it at the target. Raises Fatal naming all misfits."""
+        new = [each for each in tables if each.table not in self._plans]
         found: list[tuple[str, Sequence[str]]] = []
-        for table in new:
-            name = self._target.name(table)
-            columns, lines = self._target.prepare(table, create=self._config.create_tables)
-            if lines:
-                found.append((name, lines))
-            else:
-                row = self._store.connection.execute("SELECT to_regclass(%s)::oid::int8", [name]).fetchone()
-                self._plans[table] = Plan(table, name, columns, row[0] if row else 0)
+        connection = self._store.connection
+        for each in new:
+            with connection.transaction():
+                table = self._altering.prepare(each)
+                name = self._target.name(table)
+                columns, lines = self._target.prepare(table, create=self._config.create_tables)
+                if lines:
+                    found.append((name, lines))
+                    continue
+                self._altering.settle(each)
+            row = connection.execute("SELECT to_regclass(%s)::oid::int8", [name]).fetchone()
+            self._plans[each.table] = Plan(table, name, columns, row[0] if row else 0)
         refuse_misfits(found)
+        if connection.info.transaction_status is TransactionStatus.IDLE:
+            self._altering.settled()
         if new and hasattr(self, "_writer"):
-            self._foreign_keys = ForeignKeys.read(self._store.connection)
+            self._foreign_keys = ForeignKeys.read(connection)
             self._writer = Writer(self._wire, self._target, self._plan_of, self._foreign_keys)
 
     def _saving(self) -> Statement:
@@ -245,6 +287,11 @@ class PostgresSink:
             yield
         except psycopg.Error as error:
             raise verdict(error, End.SINK, doing) from error
+
+
+def _concerns(item: SchemaChange, table: Table) -> bool:
+    """Return whether a schema change concerns a table of this name."""
+    return any(each is not None and each.qualified == table.qualified for each in (item.old, item.new))
 
 
 def identity(config: PostgresSinkConfig) -> str:

@@ -14,7 +14,7 @@ from cdcsync.types import Kind
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from cdcsync.change import Table
+    from cdcsync.change import Column, Table
     from cdcsync.postgres.connection import Connection
     from cdcsync.types import Type
 
@@ -126,15 +126,19 @@ class Target:
         if not self._connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [schema]).fetchone():
             wanted.append(f"CREATE SCHEMA {quote(schema)}")
         for column in table.columns:
-            enum = column.type.element if column.type.kind is Kind.ARRAY and column.type.element else column.type
-            if creatable(enum) and not self._knows(enum.name):
-                own_schema = enum.name.rpartition(".")[0]
-                if own_schema:
-                    wanted.append(f"CREATE SCHEMA IF NOT EXISTS {own_schema}")
-                labels = ", ".join("'" + label.replace("'", "''") + "'" for label in enum.labels)
-                wanted.append(f"CREATE TYPE {enum.name} AS ENUM ({labels})")
+            wanted += self.types(column)
         wanted.append(create_table(table, self.declare, name=self.name(table)))
         return list(dict.fromkeys(wanted))
+
+    def types(self, column: Column) -> list[str]:
+        """Return what creates the enum of a column, where it has one of the source's that is not there."""
+        enum = column.type.element if column.type.kind is Kind.ARRAY and column.type.element else column.type
+        if not creatable(enum) or self._knows(enum.name):
+            return []
+        own_schema = enum.name.rpartition(".")[0]
+        labels = ", ".join("'" + label.replace("'", "''") + "'" for label in enum.labels)
+        schema = [f"CREATE SCHEMA IF NOT EXISTS {own_schema}"] if own_schema else []
+        return [*schema, f"CREATE TYPE {enum.name} AS ENUM ({labels})"]
 
     def prepare(self, table: Table, *, create: bool) -> tuple[dict[str, TargetColumn], list[str]]:
         """Return the table's columns and its misfits, creating it first where it is missing and `create` says so."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cdcsync.change import CopyStart, SchemaChange
 from cdcsync.errors import Fatal, Rejected
-from cdcsync.folding import NOT_THERE, Group, complete, known, refs_of
+from cdcsync.folding import NOT_THERE, Group, complete, fitted, known, refs_of
 from cdcsync.postgres.blame import OF_VALUES, blame
 from cdcsync.postgres.errors import describe, is_about_rows
 from cdcsync.postgres.statements import Unfit
@@ -128,8 +128,9 @@ class Writer:
         A delete that cascades at the target must not meet a child that moves to another parent in this group.
         """
         keys = self._foreign_keys
+        planned = [(self._plan_of(effects.table), effects) for effects in group.tables]
         tables = sorted(
-            ((self._plan_of(effects.table), effects) for effects in group.tables),
+            ((plan, fitted(effects, plan.table)) for plan, effects in planned),
             key=lambda each: keys.rank(each[0].oid),
         )
         early = [(plan, effects) for plan, effects in tables if not keys.is_parent(plan.oid) or effects.steps]
@@ -145,9 +146,8 @@ class Writer:
         for barrier in barriers:
             item = barrier.item
             if isinstance(item, SchemaChange):
-                if item.new is not None:
-                    self._plan_of(item.new)
-            elif isinstance(item, CopyStart) and not item.again:
+                continue
+            if isinstance(item, CopyStart) and not item.again:
                 plan = self._plan_of(item.table)
                 request = Request(Statement(f"SELECT 1 / (NOT EXISTS (SELECT FROM {plan.name}))::int".encode()))  # noqa: S608
                 self._refusing(request, plan, "is not empty")

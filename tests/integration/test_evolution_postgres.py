@@ -1,0 +1,96 @@
+"""PostgreSQL's tables change while they are carried into PostgreSQL, and the targets follow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fix_evolution import Flow
+from fix_postgres import Database, drop_database, make_database
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from cdcsync.testing.servers import PostgresServer
+
+TABLE = "CREATE TABLE t (id int PRIMARY KEY, a text, n int NOT NULL DEFAULT 0)"
+ROWS = "INSERT INTO t SELECT i, 'a' || i, i FROM generate_series(1, 20) i"
+COLUMNS = """
+SELECT attname::text, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute
+WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped ORDER BY attname
+"""
+
+
+@pytest.fixture
+def target(postgres: PostgresServer) -> Iterator[Database]:
+    """The other database of the same server."""
+    made = make_database(postgres)
+    yield made
+    drop_database(made)
+
+
+def shape(database: Database, table: str = "t") -> dict[str, str]:
+    """Return the columns and their types."""
+    return {name: kind for name, kind, _ in database.query(COLUMNS, [table])}
+
+
+def rows(database: Database, table: str = "t", names: str = "") -> list[tuple[Any, ...]]:
+    """Return the rows by their columns' names, every value as text."""
+    names = names or ", ".join(f'"{name}"::text' for name in shape(database, table))
+    return sorted(database.query(f"SELECT {names} FROM {table}"), key=repr) if names else []
+
+
+def same(source: Database, target: Database, table: str = "t") -> bool:
+    """Return whether both have the same columns, of the same types, and rows."""
+    return bool(shape(source, table) == shape(target, table) and rows(source, table) == rows(target, table))
+
+
+def number(table: str) -> str:
+    """Return the statement that adds a row which comes last."""
+    return f"INSERT INTO {table} (id) SELECT max(id) + 1 FROM {table}"
+
+
+CHANGES = {
+    "added": "ALTER TABLE {t} ADD c text",
+    "defaulted": "ALTER TABLE {t} ADD c numeric(8,2) NOT NULL DEFAULT 1.50, ADD d text[] DEFAULT '{{a,\"b c\"}}'",
+    "dropped": "ALTER TABLE {t} DROP a",
+    "replaced": "ALTER TABLE {t} DROP n; INSERT INTO {t} (id) VALUES (300); ALTER TABLE {t} ADD n text DEFAULT 'x''y'",
+    "wider": "ALTER TABLE {t} ALTER n TYPE bigint",
+    "other": "ALTER TABLE {t} ALTER n DROP DEFAULT, ALTER n TYPE text, ALTER n SET DEFAULT ''",
+    "narrower": "UPDATE {t} SET a = 'x'; ALTER TABLE {t} ALTER a TYPE varchar(5)",
+    "looser": "ALTER TABLE {t} ALTER n DROP NOT NULL; INSERT INTO {t} VALUES (500, 'null', null)",
+    "keyed": "ALTER TABLE {t} DROP CONSTRAINT {t}_pkey, ADD PRIMARY KEY (n, id)",
+    "mixed": "INSERT INTO {t} VALUES (100, 'old', 1); ALTER TABLE {t} ADD c int, DROP a; "
+    "INSERT INTO {t} VALUES (101, 2, 3); UPDATE {t} SET c = id; DELETE FROM {t} WHERE id = 5; ALTER TABLE {t} ADD e int; "
+    "UPDATE {t} SET e = 7 WHERE id < 4",
+}
+"""By the table's name."""
+
+
+def changed(table: str) -> str:
+    """Return a table's change with a row behind it, one transaction."""
+    return f"BEGIN; {CHANGES[table].format(t=table)}; {number(table)}; COMMIT"
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
+def test_targets_follow_while_the_pipeline_runs_and_after_it_was_stopped(
+    each_database: Database, target: Database, tmp_path: Path, *, running: bool
+) -> None:
+    for table in CHANGES:
+        each_database.execute(
+            f"{TABLE}; {ROWS}; ALTER TABLE t RENAME TO {table}; ALTER INDEX t_pkey RENAME TO {table}_pkey"
+        )
+    carries = Flow(tmp_path, each_database.url, target.url, {"from": "public.*"})
+    with carries.running() as life:
+        life.until(lambda: all(same(each_database, target, table) for table in CHANGES))
+        for table in CHANGES if running else ():
+            each_database.execute(changed(table))
+        life.until(lambda: all(same(each_database, target, table) for table in CHANGES))
+    for table in () if running else CHANGES:
+        each_database.execute(changed(table))
+
+    with carries.running() as life:
+        for table in CHANGES:
+            each_database.execute(number(table))
+        life.until(lambda: [table for table in CHANGES if not same(each_database, target, table)] == [])
