@@ -19,7 +19,7 @@ help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install:  ## Make .venv with all extras and the tools; install missing Debian packages, fetch servers
-	@{ .ci/packages && $(PYTHON) -m cdcsync.testing.mysql_builds && $(PYTHON) -m cdcsync.testing.kafka_builds; } & fetching=$$!; \
+	@{ .ci/packages && $(PYTHON) -m cdcsync.testing.mysql_builds && $(PYTHON) -m cdcsync.testing.kafka_builds && $(PYTHON) -m cdcsync.testing.elastic_builds; } & fetching=$$!; \
 	$(MAKE) --no-print-directory .venv/installed; \
 	wait $$fetching
 

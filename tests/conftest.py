@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = [
     "fix_command",
+    "fix_elastic",
     "fix_kafka",
     "fix_mysql",
     "fix_mysql_log",

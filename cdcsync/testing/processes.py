@@ -47,12 +47,12 @@ class Process:
         """Whether the process is there."""
         return self._process is not None and self._process.poll() is None
 
-    def start(self, command: Sequence[str], answers: Callable[[], bool]) -> None:
+    def start(self, command: Sequence[str], answers: Callable[[], bool], *, within_s: float = START_MAX_S) -> None:
         """Start and return once it answers. Raises ServerFault."""
         with self.log.open("ab") as log:
             self._process = spawn(command, log, death=self._death)
         _STARTED.append(self)
-        deadline = time.monotonic() + START_MAX_S
+        deadline = time.monotonic() + within_s
         while not answers():
             if time.monotonic() > deadline or not self._outlives(0.03):
                 raise ServerFault(self.told("does not start"))

@@ -1,0 +1,1 @@
+"""Elasticsearch and OpenSearch as a sink and as a store of positions."""

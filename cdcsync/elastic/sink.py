@@ -1,0 +1,436 @@
+"""Elasticsearch as a sink: a document for each row, under the version of its transaction."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from cdcsync.change import Change, CopyStart, SchemaChange, Table
+from cdcsync.elastic.bulk import Action, Bulk, Pace, text_of
+from cdcsync.elastic.channels import Channels
+from cdcsync.elastic.client import Client
+from cdcsync.elastic.documents import Plan
+from cdcsync.elastic.reading import documents_of, everything, is_empty
+from cdcsync.elastic.target import Index, Mark, Target, refuse_names
+from cdcsync.errors import End, ExitStatus, Fatal, Transient
+from cdcsync.folding import NOT_THERE, Barrier, complete, fold, refusal
+from cdcsync.ports import Guarantee
+from cdcsync.sql import refuse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from cdcsync.change import Batch, Position
+    from cdcsync.elastic.config import ElasticSinkConfig
+    from cdcsync.folding import Effect, Group, Key, Ref, TableEffects
+    from cdcsync.ports import SinkContext
+
+LOOK_S: Final = 1.0
+"""How often the indexes are asked whether they are still the same."""
+
+
+def awake() -> float:
+    """Return seconds that also count while the machine sleeps, or the process is stopped."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Addressed:
+    """One table version and the index that takes it."""
+
+    def __init__(self, table: Table, index: Index, config: ElasticSinkConfig) -> None:
+        own = config.index(table.name)
+        self.index = index
+        self.name = orjson.dumps(index.name)
+        self.key = table.key
+        routing = own.routing
+        if routing is not None and routing not in table.at:
+            msg = f"`routing: {routing}` of index {table.name}: the table has no such column"
+            raise Fatal(msg, hint="name a column of the mapped table", status=ExitStatus.CONFIG)
+        self.folded = table if routing is None or routing in table.key else replace(table, key=(*table.key, routing))
+        self._routing = None if routing is None else self.folded.key.index(routing)
+        self._single = len(self.folded.key) == 1
+        self._pipeline = b"" if own.pipeline is None else b',"pipeline":' + orjson.dumps(own.pipeline)
+        self.plan = Plan(table, table.key, index.properties, own.id)
+        self.reads_back = index.whole and own.pipeline is None
+        """Whether a document there can complete a row: an ingest pipeline may have changed it."""
+
+    def place(self, key: Key) -> tuple[str, str | None]:
+        """Return `_id` and routing of a key as it is folded. Raises ValueError."""
+        values = (key,) if self._single else key
+        return self.plan.id(values), None if self._routing is None else _text(values[self._routing])
+
+    def indexed(self, cause: Effect, place: tuple[str, str | None], version: int, document: bytes) -> Action:
+        """Return the action that puts a document there."""
+        extra = self._pipeline + _routed(place[1])
+        return Action(cause, version, self.index, text_of(b"index", self.name, place[0], version, extra, document))
+
+    def deleted(self, cause: Any, place: tuple[str, str | None], version: int) -> Action:
+        """Return the action that takes a document away."""
+        text = text_of(b"delete", self.name, place[0], version, _routed(place[1]))
+        return Action(cause, version, self.index, text)
+
+
+class Whole:
+    """What a truncate's deletes are made of."""
+
+    def __init__(self, ref: Ref) -> None:
+        self._ref = ref
+
+    def refs(self) -> list[Ref]:
+        """Return the one change."""
+        return [self._ref]
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def _routed(routing: str | None) -> bytes:
+    return b"" if routing is None else b',"routing":' + orjson.dumps(routing)
+
+
+class ElasticSink:
+    """Writes a batch as bulk requests and returns when all are answered: then all of it is durable."""
+
+    guarantee = Guarantee.IDEMPOTENT
+
+    def __init__(
+        self,
+        config: ElasticSinkConfig,
+        context: SinkContext,
+        *,
+        clock: Callable[[], float] = awake,
+    ) -> None:
+        self._config = config
+        self._context = context
+        self._clock = clock
+        self._pace = Pace(config.bulk.actions_max)
+        self._client: Client | None = None
+        self._indexes: dict[str, Index] = {}
+        self._plans: dict[Table, Addressed] = {}
+        self._folded: dict[Table, Table] = {}
+        """Tables whose routing is no part of their key, as they are folded."""
+        self._epoch = 0
+        self._marked: frozenset[str] = frozenset()
+        """The indexes that say that they are ours, in this epoch."""
+        self._looked_at = 0.0
+        self._used_at = 0.0
+
+    def open(self) -> int:
+        """Make or check the indexes; return the highest epoch that they hold."""
+        self._client = Client(self._config, End.SINK)
+        self._target = Target(self._client, self._config)
+        self._indexes.clear()
+        self._plans.clear()
+        self._marked = frozenset()
+        self._epoch = 0
+        self._prepare(self._context.tables)
+        self._refuse_lost()
+        self._look_at_pipelines()
+        self._used_at = self._looked_at = self._clock()
+        self._bulk = Bulk(self._client, options=self._options(), gzip=self._config.compresses, pace=self._pace)
+        self._channels = Channels(self._send, self._config.bulk)
+        return self._epoch
+
+    def write(self, batch: Batch) -> Position | None:
+        """Write all and return when it is answered for. Raises Rejected with what the cluster never takes."""
+        self._refuse_late(self._used_at)
+        self._used_at = self._clock()
+        parts = fold(self._addressed(batch))
+        if batch.position.epoch > self._epoch or self._marked != frozenset(self._indexes):
+            self._mark(max(self._epoch, batch.position.epoch))
+        try:
+            for part in parts:
+                if isinstance(part, Barrier):
+                    self._pass(part, batch)
+                else:
+                    self._write_group(part, batch)
+        except BaseException:
+            self._channels.abandon()
+            raise
+        self._look_again()
+        return batch.position
+
+    def flush(self) -> Position | None:
+        """Nothing waits: every write is durable on return."""
+        return None
+
+    def close(self) -> None:
+        """Disconnect."""
+        if self._client is not None:
+            if hasattr(self, "_channels"):
+                self._bulk.stop()
+                self._channels.close()
+            self._client.close()
+            self._client = None
+
+    @property
+    def _connected(self) -> Client:
+        if self._client is None:
+            msg = "the sink is not open"
+            raise RuntimeError(msg)
+        return self._client
+
+    def _options(self) -> str:
+        refresh = "" if self._config.refresh == "false" else f"&refresh={self._config.refresh.value}"
+        by_alias = all(index.by_alias for index in self._indexes.values())
+        return f"{refresh}{'&require_alias=true' if by_alias and self._indexes else ''}"
+
+    # Tables and indexes
+
+    def _prepare(self, tables: Sequence[Table]) -> None:
+        """Plan these tables, making or checking their indexes. Raises Fatal naming all misfits."""
+        refuse_names([*self._plans, *tables])
+        found: dict[str, list[str]] = {}
+        for table in tables:
+            index = self._indexes.get(table.name) or self._target.look(table.name)
+            if index is None:
+                if not self._config.create_indexes:
+                    body = orjson.dumps(self._target.wanted(table)).decode()
+                    found[table.qualified] = [f"is missing, and `create_indexes` is off: PUT /{table.name} {body}"]
+                    continue
+                index = self._target.make(table)
+            found[table.qualified] = self._target.misfits(table, index)
+            self._adopt(index)
+            self._plans[table] = Addressed(table, index, self._config)
+            self._folded[table] = self._plans[table].folded
+        refuse(found)
+        self._plans |= {each.folded: each for each in list(self._plans.values())}
+
+    def _adopt(self, index: Index) -> None:
+        mark = index.mark
+        if mark is not None and mark.pipeline != self._context.pipeline:
+            msg = f"index {index.name} belongs to pipeline {mark.pipeline}"
+            hint = "give this pipeline an index of its own with `to:`, or delete that one"
+            raise Fatal(msg, hint=hint, status=ExitStatus.OWNERSHIP)
+        if mark is not None:
+            self._epoch = max(self._epoch, mark.epoch)
+        self._indexes[index.name] = index
+
+    def _refuse_lost(self) -> None:
+        """Raise Fatal when an index is not the one that the others remember."""
+        known = {name for index in self._indexes.values() if index.mark for name in index.mark.tables}
+        lost = [name for name, index in self._indexes.items() if name in known and index.mark is None]
+        if lost:
+            raise _lost(lost)
+
+    def _look_at_pipelines(self) -> None:
+        for name in {self._config.index(each).pipeline for each in self._indexes} - {None}:
+            doing = f"looking at ingest pipeline {name}"
+            if self._connected.ask("GET", f"/_ingest/pipeline/{name}", doing=doing, missing=True) is None:
+                msg = f"the cluster has no ingest pipeline {name}"
+                raise Fatal(msg, hint="make it, or remove it from `indexes:`", status=ExitStatus.CONFIG)
+
+    def _mark(self, epoch: int) -> None:
+        """Write into every index whose it is, and the epoch, before the first document that has it."""
+        mark = Mark(self._context.pipeline, self._context.source, epoch, tuple(sorted(self._indexes)))
+        for name, index in self._indexes.items():
+            if index.mark != mark:
+                self._target.adopt(index, mark)
+                self._indexes[name] = replace(index, mark=mark)
+        self._epoch = epoch
+        self._marked = frozenset(self._indexes)
+
+    def _plan(self, table: Table) -> Addressed:
+        plan = self._plans.get(table)
+        if plan is None:
+            self._prepare([table])
+            self._mark(self._epoch)
+            self._bulk = Bulk(self._connected, options=self._options(), gzip=self._config.compresses, pace=self._pace)
+            plan = self._plans[table]
+        return plan
+
+    def _addressed(self, batch: Batch) -> Batch:
+        """Return the batch with tables whose routing is no part of their key keyed by it too."""
+        tables = {
+            id(item.table): item.table
+            for each in batch.transactions
+            for item in each.items
+            if isinstance(item, Change | CopyStart)
+        }
+        folded = {table: self._plan(table).folded for table in tables.values()}
+        if all(table is other for table, other in folded.items()):
+            return batch
+        transactions = [
+            replace(
+                each,
+                items=[
+                    item._replace(table=folded[item.table]) if isinstance(item, Change) else item for item in each.items
+                ],
+            )
+            for each in batch.transactions
+        ]
+        return replace(batch, transactions=transactions)
+
+    def _look_again(self) -> None:
+        """Raise Fatal when an index was deleted, and perhaps made again, since it was found."""
+        now = self._clock()
+        if now - self._looked_at < LOOK_S or not self._indexes:
+            return
+        self._looked_at = now
+        there = self._target.uuids(self._indexes.values())
+        lost = [index.name for index in self._indexes.values() if there.get(index.concrete) != index.uuid]
+        if lost:
+            raise _lost(lost)
+
+    # Writing
+
+    def _write_group(self, group: Group, batch: Batch) -> None:
+        versions = [transaction.version for transaction in batch.transactions]
+        reasons: dict[Ref, str] = {}
+        work = [(self._plan(effects.table), effects) for effects in group.tables]
+        merged = {id(plan): self._completed(plan, effects) for plan, effects in work}
+        self._channels.begin(sum(_count(effects) for effects in group.tables))
+        for plan, effects in work:
+            for place, action in self._actions(plan, effects, versions, merged[id(plan)], reasons):
+                self._channels.put(place, action)
+        reasons |= self._channels.finish()
+        if reasons:
+            raise refusal(reasons)
+
+    def _actions(
+        self,
+        plan: Addressed,
+        effects: TableEffects,
+        versions: list[int],
+        merged: dict[int, bytes],
+        reasons: dict[Ref, str],
+    ) -> Iterator[tuple[str, Action]]:
+        for key, effect in _vacated(effects).items():
+            try:
+                place = plan.place(key)
+            except ValueError:
+                continue  # no document can have been there
+            yield place[0], plan.deleted(effect, place, versions[_last(effect)])
+        for effect in _filled(effects):
+            document = merged.get(id(effect))
+            try:
+                place = plan.place(effect.key)
+                if document is None:
+                    document = plan.plan.document(effect.row)
+            except ValueError as error:
+                reasons.update(dict.fromkeys(effect.refs(), str(error)))
+                continue
+            yield place[0], plan.indexed(effect, place, versions[_last(effect)], document)
+
+    def _completed(self, plan: Addressed, effects: TableEffects) -> dict[int, bytes]:
+        """Return the documents of rows that the log did not carry whole, by what is indexed. Raises Incomplete."""
+        partial = [effect for effect in _filled(effects) if not complete(effect.row)]
+        if not partial:
+            return {}
+        merged: dict[int, bytes] = {}
+        reasons: dict[Ref, str] = {}
+        there = {}
+        if plan.reads_back:
+            places = [_placed(plan, effect.origin) for effect in partial]
+            there = documents_of(self._connected, plan.index, [place for place in places if place is not None])
+        for effect in partial:
+            place = _placed(plan, effect.origin)
+            found = None if place is None else there.get(place)
+            try:
+                document = None if found is None else plan.plan.merged(effect.row, found)
+            except ValueError as error:
+                reasons.update(dict.fromkeys(effect.refs(), str(error)))
+                continue
+            if document is None:
+                reasons.update(dict.fromkeys(effect.refs(), NOT_THERE))
+            else:
+                merged[id(effect)] = document
+        if reasons:
+            raise refusal(reasons)
+        return merged
+
+    def _send(self, actions: list[Action]) -> dict[Ref, str]:
+        return self._bulk.send(actions, self._alive)
+
+    def _alive(self) -> float:
+        """Return how long a request may take: an answer later than that could meet a forgotten delete."""
+        self._refuse_late(self._used_at)
+        return min(self._config.request_timeout.total_seconds(), self._patience_s())
+
+    def _patience_s(self) -> float:
+        return min((index.gc_deletes_s for index in self._indexes.values()), default=3600.0) / 2
+
+    def _refuse_late(self, since: float) -> None:
+        if since and self._clock() - since > self._patience_s():
+            self._used_at = 0.0
+            msg = "this process stood still for long: whether the pipeline is still its own is looked at again"
+            raise Transient(End.SINK, msg)
+
+    # Whole tables
+
+    def _pass(self, barrier: Barrier, batch: Batch) -> None:
+        item = barrier.item
+        if isinstance(item, SchemaChange):
+            return
+        plan = self._plan(item.table)
+        if isinstance(item, CopyStart) and not item.again:
+            if not is_empty(self._connected, plan.index):
+                msg = f"index {plan.index.name} is not empty"
+                hint = "delete it for the first copy, or set `start: now` at the source to keep its documents"
+                raise Fatal(msg, hint=hint)
+            return
+        version = batch.transactions[barrier.ref[0]].version if isinstance(item, Change) else None
+        self._empty(plan, barrier.ref, version)
+
+    def _empty(self, plan: Addressed, ref: Ref, version: int | None) -> None:
+        """Delete every document up to a version; without one, each at its own, so that any row can come again."""
+        cause = Whole(ref)
+        for page in everything(self._connected, plan.index):
+            self._channels.begin(len(page))
+            for place, there in page:
+                self._channels.put(place[0], plan.deleted(cause, place, there if version is None else version))
+            reasons = self._channels.finish()
+            if reasons:
+                raise refusal(reasons)
+
+
+def _placed(plan: Addressed, key: Key) -> tuple[str, str | None] | None:
+    try:
+        return plan.place(key)
+    except ValueError:
+        return None
+
+
+def _vacated(effects: TableEffects) -> dict[Key, Effect]:
+    """Return the keys that have no row any more, each with what emptied it."""
+    gone = {effect.origin: effect for effect in effects.deletes}
+    if effects.steps:
+        gone |= {step.old: step.effect for step in effects.steps}
+        for effect in _filled(effects):
+            gone.pop(effect.key, None)
+    return gone
+
+
+def _filled(effects: TableEffects) -> Iterator[Effect]:
+    """Yield what is a row in the end."""
+    for step in effects.steps:
+        if step.last:
+            yield step.effect
+    yield from effects.inserts
+    yield from effects.upserts
+    for updates in effects.updates.values():
+        yield from updates
+
+
+def _last(effect: Effect) -> int:
+    """Return the index of the last transaction that touched a row."""
+    ref: Ref = effect.more[-1] if effect.more else effect.first
+    return ref[0]
+
+
+def _count(effects: TableEffects) -> int:
+    updates = sum(map(len, effects.updates.values()))
+    return len(effects.deletes) + len(effects.steps) + len(effects.inserts) + len(effects.upserts) + updates
+
+
+def _lost(names: Sequence[str]) -> Fatal:
+    msg = f"index {', '.join(sorted(names))} was deleted, or made again, while the pipeline had it: its documents are lost"
+    hint = (
+        "bring it back as it was; or forget the position with `cdcsync positions clear`, delete the other indexes of "
+        "the pipeline, and run again to copy everything"
+    )
+    return Fatal(msg, hint=hint)
