@@ -37,6 +37,7 @@ CONNECTOR = Connector(
         guarantee=_guarantee,
         identity=identity,
         check=check,
+        places=True,
         again="documents pass through older states and are right again once it has caught up",
     ),
     store=StoreSpec(config=ElasticStoreConfig, make=_store, clear=clear, put=put, look=look),
