@@ -173,6 +173,7 @@ class Assembly:
                 reread=self.config.reread == "on",
                 back_off_max_s=BACK_OFF_MAX_S,
                 limits=Limits(changes_max=batch.changes_max, size_bytes_max=batch.bytes_max),
+                targets=facts.targets,
             ),
             surroundings=surroundings,
         )
@@ -274,6 +275,19 @@ class Assembly:
             msg = f"rows without a key cannot be written again: {', '.join(bare)}"
             raise Fatal(msg, hint="empty the target and copy everything again", status=ExitStatus.CONFIG)
         return [table.qualified for table in found]
+
+    def together(self, names: Sequence[str]) -> tuple[list[Table], list[Table]]:
+        """Return the targets of the source tables that these words name, and all source tables that go there, first."""
+        facts = self._known
+        if facts is None:
+            return [], []
+        found = {table for name in names for table in self.chosen(facts, name)}
+        while True:
+            targets = self.mapping.tables([table for table in facts.tables if table in found])
+            wider = {table for table in facts.tables if set(self.mapping.tables([table])) & set(targets)}
+            if wider == found:
+                return [table for table in facts.tables if table in found], targets
+            found = wider
 
     def chosen(self, facts: Facts, name: str | None) -> list[Table]:
         """Return the source tables that a word names, by their own name or their target's; all without a word."""

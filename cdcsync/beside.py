@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from cdcsync.change import Batch, Transaction
+from cdcsync.rebuilding import due, figures
+from cdcsync.snapshot import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -16,20 +18,6 @@ if TYPE_CHECKING:
 
 CHANGES_MAX: Final = 2_000
 """Rows of one batch."""
-
-
-class Place(Protocol):
-    """A source's position, with what is still to be read; a frozen dataclass."""
-
-    @property
-    def reads(self) -> int:
-        """How many batches of rows were read; only rises."""
-        ...
-
-    @property
-    def pending(self) -> tuple[Pending, ...]:
-        """What is left."""
-        ...
 
 
 P = TypeVar("P", bound=Place)
@@ -76,15 +64,16 @@ class Beside:
             batches += made
             if merged.changes:
                 self.snapshot.delivered(here.reads)
-        return batches, here
+        here, swaps = due(here)
+        return batches + swaps, here
 
     def figures(self) -> dict[str, Any]:
         """Return what is shown of it; any thread may ask."""
         figures, pending = self.snapshot.figures, self.snapshot.pending
         return {
-            "tables_left": [each.table for each in pending],
+            "tables_left": [each.table for each in pending if each.is_read],
             "rows": figures.rows,
-            "rows_left": sum(max(0, self._rows.get(each.table, 0) - each.rows) for each in pending),
+            "rows_left": sum(max(0, self._rows.get(each.table, 0) - each.rows) for each in pending if each.is_read),
             "chunks": figures.chunks,
             "chunks_again": figures.again,
             "stale_rows": figures.stale,
@@ -105,6 +94,20 @@ class Beside:
                 _batch(merged.changes[start : start + CHANGES_MAX], position, here.reads, version, size_bytes)
             )
         return batches, here
+
+
+def nothing_left(here: P) -> tuple[P, list[Batch]]:
+    """Return the position with nothing to be read any more, and the batch that says so where one is needed."""
+    left = tuple(each for each in here.pending if not each.is_read)
+    if left == here.pending:
+        return here, []
+    here = replace(here, reads=here.reads + 1, pending=left)  # type: ignore[type-var]
+    return here, [Batch((), cast("Position", here), 0, 0)]
+
+
+def figures_of(beside: Beside | None, pending: Sequence[Pending], orders: int) -> dict[str, Any]:
+    """Return what a source shows of what it reads beside its log, and of tables that are built anew."""
+    return {**(beside.figures() if beside is not None else {}), **figures(pending), "orders": orders}
 
 
 def _batch(changes: Sequence[Change], position: Position, number: int, version: int, size_bytes: int) -> Batch:

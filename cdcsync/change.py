@@ -193,6 +193,23 @@ class Transaction:
     """Whether the transaction ends with this part."""
 
 
+class Step(enum.StrEnum):
+    """One step of building a target's tables anew; see `ports.Rebuilder`."""
+
+    BEGIN = "begin"
+    SWAP = "swap"
+    BACK = "back"
+    END = "end"
+
+
+class Rebuild(NamedTuple):
+    """A step that the target takes between two transactions."""
+
+    step: Step
+    tables: tuple[str, ...]
+    """Qualified names of the targets."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Whole transactions in commit order, or one part of a large one; of one lane."""
@@ -205,6 +222,8 @@ class Batch:
     size_bytes: int
     """Size in the log, for bounds."""
     lane: str = ""
+    rebuild: Rebuild | None = None
+    """What the target does before anything that follows; such a batch is empty, and never merged with others."""
 
 
 def pack_version(epoch: int, place: int) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cdcsync.errors import ExitStatus, Fatal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from pydantic import BaseModel
 
@@ -189,6 +189,8 @@ class SinkSpec:
     """Whether it makes topics or indexes as rows come: `to: {by: ...}` without `tables` in the mapping."""
     again: str = "the target gets the changes again"
     """What it means for what is in the target when the pipeline goes back and delivers changes again."""
+    obstacles: Callable[[Any, SinkContext, Sequence[Table]], list[str]] | None = None
+    """Why these targets cannot be built anew beside themselves, a line each; absent: its sink is no `Rebuilder`."""
 
 
 @dataclass(frozen=True, slots=True)

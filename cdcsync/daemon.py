@@ -17,7 +17,7 @@ from cdcsync.errors import CdcsyncError, Fatal, Transient
 from cdcsync.metrics import Progress, State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from types import FrameType
 
     from cdcsync.assembly import Assembly
@@ -82,7 +82,8 @@ class Daemon:
 
     def run(self) -> None:
         """Run until a signal or `stop`. Raises Fatal; everything delivered is stored and acknowledged."""
-        from cdcsync.assembly import Assembly  # noqa: PLC0415  a daemon alone needs it
+        from cdcsync import ordering  # noqa: PLC0415  a daemon alone needs it
+        from cdcsync.assembly import Assembly  # noqa: PLC0415  as above
         from cdcsync.control import Control  # noqa: PLC0415
 
         self._assembly = Assembly(self._config)
@@ -90,7 +91,8 @@ class Daemon:
         for warning in self._config.warnings:
             self._log.warning("configuration", said=warning)
         commands = {"status": self._status, "pause": self._pause, "resume": self._resume}
-        with Signals(self), Control(self._config.socket, commands, {"snapshot": self._snapshot}):
+        orders = ordering.orders(self._config.name, lambda: (self._assembly, self._pipeline))
+        with Signals(self), Control(self._config.socket, commands, orders):
             self._log.info("starting", **self._assembly.words())
             pipeline = self._built(self._assembly)
             if pipeline is not None:
@@ -156,17 +158,6 @@ class Daemon:
         words = self._assembly.words() if self._assembly is not None else {}
         figures = self._pipeline.figures() if self._pipeline is not None else self._before.figures()
         return {"pipeline": self._config.name, "process": os.getpid(), **words, **figures}
-
-    def _snapshot(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """Pass an order on to the source. Raises Fatal when it cannot be taken."""
-        pipeline, assembly = self._pipeline, self._assembly
-        if pipeline is None or assembly is None:
-            msg = "the pipeline is still starting"
-            raise Fatal(msg, hint="ask again when `cdcsync status` says that it runs")
-        action, names = str(asked.get("action", "read")), [str(name) for name in asked.get("tables") or ()]
-        tables = assembly.to_be_read(names)
-        number = pipeline.order(action, tables, str(asked.get("where", "")))
-        return {"pipeline": self._config.name, "action": action, "tables": tables, "number": number}
 
     def _pause(self) -> dict[str, Any]:
         self._paused = True

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
+from cdcsync.change import Batch, Rebuild, Step
 from cdcsync.errors import ExitStatus, Fatal
-from cdcsync.snapshot import Pending
+from cdcsync.snapshot import Pending, Place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from cdcsync.change import Position
+
+
+P = TypeVar("P", bound=Place)
 
 
 class Order(NamedTuple):
@@ -19,6 +26,8 @@ class Order(NamedTuple):
     action: str
     tables: tuple[str, ...]
     where: str
+    pending: tuple[Pending, ...]
+    """What is to be read, where that is more than tables."""
 
 
 class Orders:
@@ -28,6 +37,7 @@ class Orders:
         self._waiting: deque[Order] = deque()
         self._lock = threading.Lock()
         self._given = 0
+        self._taken = 0
         self.taken = 0
         """How many were carried out."""
         self.paused = False
@@ -37,29 +47,47 @@ class Orders:
         """Return whether one waits."""
         return bool(self._waiting)
 
-    def give(self, action: str, tables: Sequence[str], where: str) -> int:
+    def give(self, action: str, tables: Sequence[str], where: str, pending: Sequence[Pending] = ()) -> int:
         """Note an order; return its number. Raises Fatal for one that is not known."""
         if action in {"pause", "resume"}:
             self.paused = action == "pause"
-        elif action not in {"read", "cancel"}:
+        elif action not in {"read", "cancel", *Step}:
             msg = f"a snapshot cannot {action}"
             raise Fatal(msg, hint="read, cancel, pause or resume", status=ExitStatus.CONFIG)
         with self._lock:
             self._given += 1
-            self._waiting.append(Order(action, tuple(tables), where))
+            self._waiting.append(Order(action, tuple(tables), where, tuple(pending)))
             return self._given
 
-    def obey(self, pending: tuple[Pending, ...]) -> tuple[Pending, ...]:
-        """Take all that waits; return what is to be read then."""
+    def obey(self, here: P) -> tuple[P, list[Batch]]:
+        """Take all that waits; return the position with what is to be read then, and batches that say so, in order."""
+        batches = []
         while self._waiting:
             order = self._waiting.popleft()
-            if order.action == "cancel":
-                pending = tuple(each for each in pending if order.tables and each.table not in order.tables)
-            elif order.action == "read":
-                last = max((each.id for each in pending), default=0)
-                pending += tuple(
-                    Pending(last + number, table, (), where=order.where, first=False)
-                    for number, table in enumerate(order.tables, 1)
-                )
-            self.taken += 1
+            pending = _after(order, here.pending)
+            if pending != here.pending:
+                rebuild = Rebuild(Step(order.action), order.tables) if order.action in set(Step) else None
+                here = replace(here, reads=here.reads + 1, pending=pending)  # type: ignore[type-var]
+                batches.append(Batch((), cast("Position", here), 0, 0, rebuild=rebuild))
+            self._taken += 1
+        return here, batches
+
+    def carried_out(self) -> None:
+        """Let it be seen that what was taken is under way."""
+        self.taken = self._taken
+
+
+def _after(order: Order, pending: tuple[Pending, ...]) -> tuple[Pending, ...]:
+    """Return what is pending after an order."""
+    if order.action == "cancel":
+        return tuple(each for each in pending if not each.is_read or (order.tables and each.table not in order.tables))
+    if order.action in {Step.BACK, Step.END}:
+        return tuple(each for each in pending if not each.into)
+    more = order.pending or tuple(Pending(0, table, (), where=order.where, first=False) for table in order.tables)
+    if order.action == Step.BEGIN:
+        anew = {each.table for each in more}
+        pending = tuple(each for each in pending if not each.into and each.table not in anew)
+    elif order.action != "read":
         return pending
+    last = max((each.id for each in pending), default=0)
+    return pending + tuple(replace(each, id=last + number) for number, each in enumerate(more, 1))

@@ -16,15 +16,17 @@ from cdcsync.change import Batch, Change, Operation
 from cdcsync.errors import End, ExitStatus, Fatal, Finished, Incomplete, Rejected, Transient
 from cdcsync.metrics import Progress, State
 from cdcsync.reader import Limits, Reader, is_whole
+from cdcsync.rebuilding import routed
 from cdcsync.rejected import Letter, NoLetters
 from cdcsync.rereading import completed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from cdcsync.change import Position, Transaction
-    from cdcsync.ports import PositionStore, Rereader, Sink, Source, Stored, Transform
+    from cdcsync.change import Position, Rebuild, Table, Transaction
+    from cdcsync.ports import PositionStore, Rebuilder, Rereader, Sink, Source, Stored, Transform
     from cdcsync.rejected import Letters
+    from cdcsync.snapshot import Pending
 
 
 class OnRejected(enum.StrEnum):
@@ -60,6 +62,8 @@ class Policy:
     reread: bool = True
     """Whether rows that neither log nor target have whole are read at the source."""
     limits: Limits = field(default_factory=Limits)
+    targets: tuple[Table, ...] = ()
+    """The mapped tables known at start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,16 +165,16 @@ class Pipeline:
         beside = getattr(self._source, "figures", None)
         return {**self.progress.figures(), "snapshot": beside() if beside is not None else {}}
 
-    def order(self, action: str, tables: Sequence[str], where: str) -> int:
+    def order(self, action: str, tables: Sequence[str], where: str, pending: Sequence[Pending] = ()) -> int:
         """Have tables read beside the log: "read", "cancel", "pause" or "resume"; return the order's number. Any thread.
 
         Raises Fatal where the source reads none.
         """
-        order: Callable[[str, Sequence[str], str], int] | None = getattr(self._source, "order", None)
+        order: Callable[..., int] | None = getattr(self._source, "order", None)
         if order is None:
             msg = "this source reads no rows beside its log"
             raise Fatal(msg, hint="copy everything again under another pipeline's name", status=ExitStatus.CONFIG)
-        return order(action, tables, where)
+        return order(action, tables, where, pending)
 
     def _guarded(self, step: Callable[[], None]) -> None:
         try:
@@ -242,6 +246,9 @@ class Pipeline:
     def _deliver(self, batch: Batch) -> None:
         self.progress.read_changes += batch.changes
         self.progress.size_bytes += batch.size_bytes
+        if batch.rebuild is not None:
+            self._rebuild(batch, batch.rebuild)
+            return
         batch, mapped = self._map(batch)
         if not mapped.changes and is_whole(mapped):
             self._held = batch.position
@@ -252,11 +259,19 @@ class Pipeline:
         if durable is not None:
             self._save(durable, mapped)
 
+    def _rebuild(self, batch: Batch, rebuild: Rebuild) -> None:
+        """Let the target take a step between two transactions, all before it being stored."""
+        self._finish()
+        tables = [table for table in self._policy.targets if table.qualified in rebuild.tables]
+        self._log.info("rebuild", step=rebuild.step.value, tables=list(rebuild.tables))
+        durable = cast("Rebuilder", self._sink).rebuild(rebuild.step, tables, batch.position)
+        self._save(durable, Batch((), durable, 0, 0, self._policy.lane))
+
     def _map(self, batch: Batch) -> tuple[Batch, Batch]:
         """Return what of the batch is mapped, and it mapped."""
         while True:
             try:
-                return batch, self._transform.apply(batch)
+                return batch, routed(self._transform.apply(batch))
             except Incomplete as incomplete:
                 batch = self._reread(batch, batch, incomplete) or self._put_aside(batch, incomplete)
             except Rejected as rejected:

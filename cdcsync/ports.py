@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from cdcsync.change import Batch, Position, Row, Table, Transaction
+    from cdcsync.change import Batch, Position, Row, Step, Table, Transaction
 
 
 class Guarantee(enum.StrEnum):
@@ -115,6 +115,27 @@ class Keeper(Protocol):
 
     def positions(self) -> PositionStore:
         """Return the one store that shares the sink's fence."""
+        ...
+
+
+class Rebuilder(Protocol):
+    """A sink that can build tables anew beside those that are there offers this; see `rebuilding` for the names.
+
+    While one is built, its changes are written for the table NAME + `rebuilding.NEW` too, and after the swap for
+    NAME + `rebuilding.OLD`, as for any other table.
+    """
+
+    def rebuild(self, step: Step, tables: Sequence[Table], position: Position) -> Position:
+        """Do one step for all these targets together, and return when it is durable.
+
+        All that was given before is durable; nothing more is written before this returns. A kill before the position
+        is stored repeats the step: one that was done already then does nothing. Raises Transient and Fatal.
+
+        - begin: drop what another rebuild has left, make an empty table NEW like the one that is there;
+        - swap: the table that is there becomes OLD, NEW becomes the one that is there: readers see one or the other;
+        - back: OLD becomes the one that is there again, the one that was is dropped;
+        - end: drop NEW and OLD, as far as they are there.
+        """
         ...
 
 

@@ -167,7 +167,8 @@ class Reader:
             changes += following.changes
             size_bytes += following.size_bytes
             full = changes > self._limits.changes_max or size_bytes > self._limits.size_bytes_max
-            if taken and (full or not (is_whole(taken[-1]) and is_whole(following))):
+            alone = taken and (taken[-1].rebuild is not None or following.rebuild is not None)
+            if taken and (full or alone or not (is_whole(taken[-1]) and is_whole(following))):
                 break
             taken.append(self._batches.popleft())
             self._changes -= following.changes

@@ -30,6 +30,14 @@ ROWS_MAX: Final = 50_000
 UNPROVEN_MAX: Final = 20_000
 """Transactions of the log that no view was asked about yet, before the server is asked which of them still run."""
 
+FILL: Final = "fill"
+"""Its rows are read into the new table."""
+FILLED: Final = "filled"
+"""The new table has all rows: it takes the other's place before anything more of the log is written."""
+KEPT: Final = "kept"
+"""The new table has taken the other's place, which is kept current beside it."""
+_READ: Final = frozenset({"", FILL})
+
 Key: TypeAlias = "tuple[str, ...]"
 """Values of the columns by which a table is cut, as the server writes and reads them."""
 
@@ -51,6 +59,17 @@ class Pending:
     """Only these rows, in the server's SQL."""
     first: bool = True
     """Part of the first copy."""
+    stage: str = ""
+    """Of a table that is built anew at the target: one of those below."""
+    into: tuple[str, ...] = ()
+    """Qualified names of the targets that are built anew."""
+    only: bool = False
+    """The target that is there is not kept current: it lacks rows."""
+
+    @property
+    def is_read(self) -> bool:
+        """Whether rows are still to be read."""
+        return self.stage in _READ
 
     def encode(self) -> dict[str, Any]:
         """Return what differs from the defaults, as JSON can carry it."""
@@ -62,8 +81,23 @@ class Pending:
     def decode(cls, given: dict[str, Any]) -> Pending:
         """Return the pending table of that; raises TypeError and KeyError."""
         after = given.get("after")
-        words = {**given, "by": tuple(given["by"]), "after": None if after is None else tuple(after)}
+        into = tuple(given.get("into", ()))
+        words = {**given, "by": tuple(given["by"]), "after": None if after is None else tuple(after), "into": into}
         return cls(**words)
+
+
+class Place(Protocol):
+    """A source's position, with what is still to be read; a frozen dataclass."""
+
+    @property
+    def reads(self) -> int:
+        """How many batches of rows were read; only rises."""
+        ...
+
+    @property
+    def pending(self) -> tuple[Pending, ...]:
+        """What is left."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +279,7 @@ class Snapshot:
         `by_place`: a view can be asked whether it sees all before a place, and is asked for nothing else.
         """
         self._pending = {each.id: each for each in pending}
-        self._fronts = {each.id: _Front(each.after) for each in self._pending.values()}
+        self._fronts = {each.id: _Front(each.after) for each in self._pending.values() if each.is_read}
         self._reader = reader
         self._limits = limits
         self._clock = clock
@@ -269,8 +303,8 @@ class Snapshot:
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left."""
-        return not self._pending
+        """Whether nothing is left to read."""
+        return not self._fronts
 
     def add(self, more: Iterable[Pending], unproven: Iterable[Hashable] = ()) -> None:
         """Read these as well, after all others."""
@@ -283,7 +317,7 @@ class Snapshot:
     def cancel(self, tables: Iterable[str] = ()) -> list[str]:
         """Forget what is pending of these tables, of all when none is named; return their names."""
         named = set(tables)
-        gone = [each for each in self._pending.values() if not named or each.table in named]
+        gone = [each for each in self._pending.values() if each.is_read and (not named or each.table in named)]
         for each in gone:
             self._drop_from(each.id, 0)
             del self._pending[each.id], self._fronts[each.id]
@@ -369,11 +403,13 @@ class Snapshot:
         self.figures.rows += len(changes)
         self.figures.chunks += 1
         self.figures.stale += len(taken.changes) - len(changes)
-        if chunk.last is None:
-            del self._pending[owner], self._fronts[owner]
-        else:
-            before = self._pending[owner]
+        before = self._pending[owner]
+        if chunk.last is not None:
             self._pending[owner] = replace(before, after=chunk.last, rows=before.rows + len(changes))
+        else:
+            del self._fronts[owner], self._pending[owner]
+            if before.stage == FILL:
+                self._pending[owner] = replace(before, stage=FILLED, after=None, rows=before.rows + len(changes))
         return Merged(changes, chunk.low, taken.size_bytes, self.pending)
 
     def _again(self, chunk: Chunk, rows_max: int) -> None:
@@ -391,7 +427,7 @@ class Snapshot:
 
     def _plan(self, place: Any) -> None:
         """Begin chunks as long as one may fly."""
-        if self.paused or not self._pending:
+        if self.paused or self.done:
             return
         if len(self._unproven) > UNPROVEN_MAX:
             self._unproven &= self._reader.running()

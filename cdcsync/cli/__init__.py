@@ -23,6 +23,7 @@ _COMMANDS: Final = (
     "pause",
     "resume",
     "snapshot",
+    "rebuild",
     "positions",
     "rejected",
     "verify",

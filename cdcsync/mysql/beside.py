@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cdcsync.beside import Beside
@@ -51,7 +52,11 @@ def reading(
     clock: Callable[[], float],
 ) -> Beside:
     """Go on with what is pending at `place`."""
-    pending = [renewed(each, parts[each.table]) for each in place.pending if each.table in parts]
+    pending = [
+        renewed(each, parts[each.table]) if each.is_read else each
+        for each in place.pending
+        if not each.is_read or each.table in parts
+    ]
     reader = ChunkThreads(Chunks(config, address, name, parts), config.snapshot_parallel)
     limits = Limits(
         workers=config.snapshot_parallel,
@@ -68,7 +73,7 @@ def reading(
 
 def renewed(pending: Pending, part: Part) -> Pending:
     """Return what is pending, from the beginning when the table has another key now."""
-    return pending if pending.by == part.by else Pending(pending.id, pending.table, part.by, where=pending.where)
+    return pending if pending.by == part.by else replace(pending, by=part.by, after=None, rows=0)
 
 
 def reached(here: MysqlPosition) -> Point:

@@ -12,6 +12,7 @@ from cdcsync.mysql.connection import connect
 from cdcsync.mysql.dialect import DIALECT
 from cdcsync.mysql.log import at_time, placed, reach
 from cdcsync.mysql.position import MysqlPosition
+from cdcsync.mysql.rebuild import obstacles
 from cdcsync.mysql.scan import sink_scanner, source_scanner
 from cdcsync.mysql.sink import MysqlSink as Target
 from cdcsync.mysql.sink import identity
@@ -91,6 +92,7 @@ CONNECTOR = Connector(
         scanner=sink_scanner,
         names=Names(64, folds=True),
         again=SQL_AGAIN,
+        obstacles=obstacles,
     ),
     store=StoreSpec(config=MysqlStore, make=_store, clear=clear, put=put, look=look),
 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from cdcsync.change import CopyStart
+from cdcsync.change import Batch, CopyStart
 from cdcsync.errors import End, Fatal, Rejected
 from cdcsync.folding import fold, refusal, tables_of
+from cdcsync.mysql import rebuild
 from cdcsync.mysql.connection import connect
 from cdcsync.mysql.errors import MysqlError, is_about_rows, verdict
 from cdcsync.mysql.foreign_keys import ForeignKeys, Place, place_of
@@ -22,7 +23,7 @@ from cdcsync.positions import kept_elsewhere, refuse_gone
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cdcsync.change import Batch, Position, Table
+    from cdcsync.change import Position, Step, Table
     from cdcsync.folding import Ref
     from cdcsync.mysql.config import MysqlSink as MysqlSinkConfig
     from cdcsync.mysql.writer import Part
@@ -90,6 +91,16 @@ class MysqlSink:
             if not last and large is not None:
                 self._within = large.id, large.part + 1
                 return None
+            return self._commit(batch)
+
+    def rebuild(self, step: Step, tables: Sequence[Table], position: Position) -> Position:
+        """Take one step, then store the position; a step taken already does nothing. See `ports.Rebuilder`."""
+        with self._judged("building tables anew"):
+            self._store.load()
+            rebuild.take(self._store.connection, self._config.database, step, tables)
+            batch = Batch((), position, 0, 0)
+            self._write([], self._closing(batch))
+            self._plans.clear()
             return self._commit(batch)
 
     def flush(self) -> Position | None:

@@ -8,6 +8,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from cdcsync.beside import figures_of, nothing_left
 from cdcsync.change import Batch
 from cdcsync.errors import Fatal, Finished
 from cdcsync.mysql import beside, catalogue, check, chunks, identity, logs, readers, start
@@ -24,6 +25,7 @@ from cdcsync.mysql.tables import Tables
 from cdcsync.mysql.watch import Watch
 from cdcsync.mysql.xa import Decision
 from cdcsync.orders import Orders
+from cdcsync.rebuilding import due
 from cdcsync.transaction import Assembler, Resume
 
 if TYPE_CHECKING:
@@ -156,8 +158,8 @@ class MysqlBinlog:
 
     def figures(self) -> dict[str, Any]:
         """Return what is shown of the rows that are read beside the log; any thread may ask."""
-        found = self._beside
-        return {**(found.figures() if found is not None else {}), "orders": self._orders.taken}
+        session = self._session
+        return figures_of(self._beside, session.groups.here.pending if session is not None else (), self._orders.taken)
 
     def reread(self, table: Table, keys: Sequence[Row], transactions: Sequence[Transaction]) -> list[Row]:
         """Return rows by their keys; see `ports.Rereader`. In a session and the thread of who asks."""
@@ -234,7 +236,10 @@ class MysqlBinlog:
             lambda: self._known(address),
         )
         framing = Framing(here.file, here.offset)
-        if here.pending and not self._tail:
+        if place.within is None:
+            here, steps = due(here)
+            self._read.extend(steps)
+        if any(each.is_read for each in here.pending) and not self._tail:
             assembler = self._watched(address, here, assembler)
         groups = Groups(assembler, tables, framing, here)
         stream = self._dump(connection, self._purpose)
@@ -300,24 +305,23 @@ class MysqlBinlog:
 
     def _obey(self, session: _Session) -> None:
         """Carry orders out: once it is stored what is to be read, the log is opened again, and watched."""
-        here = session.groups.idle()
-        pending = self._orders.obey(here.pending)
+        here, batches = self._orders.obey(session.groups.idle())
         if self._beside is not None:
             self._beside.snapshot.paused = self._orders.paused
-        if pending == here.pending:
-            return
-        self._again = session.groups.here = here = replace(here, reads=here.reads + 1, pending=pending)
-        if self._beside is not None:
-            self._beside.close()
-            self._beside = None
-        self._read.append(Batch((), here, 0, 0))
+        if batches:
+            self._again = session.groups.here = here
+            if self._beside is not None:
+                self._beside.close()
+                self._beside = None
+            self._read.extend(batches)
+        self._orders.carried_out()
 
     def _end_beside(self, session: _Session, reading: Beside) -> None:
         """Nothing is left to read; a pipeline that copies and no more has done its work once that is stored."""
         here = session.groups.here
-        if here.pending:
-            session.groups.here = here = replace(here, reads=here.reads + 1, pending=())
-            self._read.append(Batch((), here, 0, 0))
+        here, batches = nothing_left(here)
+        session.groups.here = here
+        self._read.extend(batches)
         if self._config.start != "initial_only":
             reading.close()
             self._beside = None

@@ -67,7 +67,11 @@ def reading(
     clock: Callable[[], float],
 ) -> Beside:
     """Go on with what is pending at `place`; the log is at hand from there on. Raises Transient and Fatal."""
-    pending = [renewed(each, parts[each.table]) for each in place.pending if each.table in parts]
+    pending = [
+        renewed(each, parts[each.table]) if each.is_read else each
+        for each in place.pending
+        if not each.is_read or each.table in parts
+    ]
     reader = ChunkThreads(Chunks(config, name, parts), config.snapshot_parallel, lambda: running(connection, idle=True))
     limits = Limits(
         workers=config.snapshot_parallel,

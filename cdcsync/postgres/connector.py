@@ -21,6 +21,7 @@ from cdcsync.postgres.identity import identify_plainly
 from cdcsync.postgres.log import BesideWal, go_back, place, reach
 from cdcsync.postgres.position import PostgresPosition
 from cdcsync.postgres.publication import shown
+from cdcsync.postgres.rebuild import obstacles
 from cdcsync.postgres.scan import sink_scanner, source_scanner
 from cdcsync.postgres.sink import PostgresSink as Target
 from cdcsync.postgres.sink import identity
@@ -113,6 +114,7 @@ CONNECTOR = Connector(
         scanner=sink_scanner,
         names=Names(63, in_bytes=True),
         again=SQL_AGAIN,
+        obstacles=obstacles,
     ),
     store=StoreSpec(config=PostgresStore, make=_store, clear=clear, put=put, look=look),
 )

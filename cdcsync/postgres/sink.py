@@ -11,12 +11,13 @@ from psycopg import sql
 from psycopg.pq import TransactionStatus
 
 from cdcsync.altering import Altering
-from cdcsync.change import CopyStart, SchemaChange
+from cdcsync.change import Batch, CopyStart, SchemaChange
 from cdcsync.errors import End, Fatal, Rejected, Transient
 from cdcsync.evolution import Met, met
 from cdcsync.folding import Barrier, fold, refusal, stretches, tables_of
 from cdcsync.ports import Guarantee
 from cdcsync.positions import kept_elsewhere, refuse_gone
+from cdcsync.postgres import rebuild
 from cdcsync.postgres.alter import PostgresGround
 from cdcsync.postgres.connection import connect
 from cdcsync.postgres.errors import is_about_rows, verdict
@@ -31,7 +32,7 @@ from cdcsync.postgres.writer import Writer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from cdcsync.change import Batch, Position, Table
+    from cdcsync.change import Position, Step, Table
     from cdcsync.folding import Group, Ref
     from cdcsync.ports import SinkContext
     from cdcsync.postgres.config import PostgresSink as PostgresSinkConfig
@@ -153,6 +154,26 @@ class PostgresSink:
             self._prepare([versions[table] for table in dict.fromkeys(tables_of(parts)) if table in versions])
             reasons.update(self._writer.write_carefully(self._writer.plan(parts), ()))
         return reasons
+
+    def rebuild(self, step: Step, tables: Sequence[Table], position: Position) -> Position:
+        """Do one step, in one transaction with the position; see `ports.Rebuilder`."""
+        if self._is_covered(Batch((), position, 0, 0)):
+            return position
+        closing = self._closing(Batch((), position, 0, 0))
+        with self._judged("building tables anew"):
+            try:
+                self._wire.run([Request(_BEGIN)])
+                rebuild.take(self._store.connection, self._config.schema_, step, tables)
+                self._wire.run(closing)
+            except Failed as failed:
+                self._undo()
+                self._refuse_lost(failed, closing)
+                raise verdict(failed.error, End.SINK, "building tables anew") from failed
+            except psycopg.Error:
+                self._undo()
+                raise
+        self._plans.clear()
+        return self._reached(Batch((), position, 0, 0))
 
     def flush(self) -> Position | None:
         """Nothing waits but an unfinished transaction, which is never committed early."""

@@ -8,6 +8,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from cdcsync.beside import figures_of, nothing_left
 from cdcsync.change import Batch
 from cdcsync.errors import Finished
 from cdcsync.orders import Orders
@@ -26,6 +27,7 @@ from cdcsync.postgres.replication import BODY, Stream
 from cdcsync.postgres.reread import Rereader
 from cdcsync.postgres.retain import Retainer
 from cdcsync.postgres.slot import sender_timeout_s
+from cdcsync.rebuilding import due
 from cdcsync.transaction import Assembler, Resume
 
 if TYPE_CHECKING:
@@ -159,8 +161,9 @@ class PostgresWal:
 
     def figures(self) -> dict[str, Any]:
         """Return what is shown of the rows that are read beside the log; any thread may ask."""
-        beside = self._beside
-        return {**(beside.figures() if beside is not None else {}), "orders": self._orders.taken}
+        return figures_of(
+            self._beside, self._groups.here.pending if self._stream is not None else (), self._orders.taken
+        )
 
     def reread(self, table: Table, keys: Sequence[Row], transactions: Sequence[Transaction]) -> list[Row]:
         """Return rows by their keys; see `ports.Rereader`. On a connection and the thread of who asks."""
@@ -287,10 +290,14 @@ class PostgresWal:
         stream.start(self._slot, place.lsn, session.publications.names, messages=self._config.messages)
         self._stream = stream
         self._turned_at = self._asked_at = self._clock()
-        if place.pending:
-            self._begin_beside(session, place)
+        self._begin_beside(session, place)
+        if place.within is None:
+            self._groups.here, steps = due(self._groups.here)
+            self._read.extend(steps)
 
     def _begin_beside(self, session: Session, place: PostgresPosition) -> None:
+        if not any(each.is_read for each in place.pending):
+            return
         parts = plans(session.plain, shown(session.plain, session.publications.tables))
         name = f"cdcsync {self._context.pipeline}"
         self._beside = self._groups.beside = reading(
@@ -322,23 +329,21 @@ class PostgresWal:
     def _obey(self) -> None:
         """Carry orders out: what is to be read is stored with the next position, and begun again with it."""
         session, beside = self._session, self._beside
-        before, pending = self._groups.here.pending, self._orders.obey(self._groups.here.pending)
-        if pending != before and session is not None:
-            self._groups.here = replace(self._groups.here, reads=self._groups.here.reads + 1, pending=pending)
+        self._groups.here, batches = self._orders.obey(self._groups.here)
+        if batches and session is not None:
             if beside is not None:
                 beside.close()
                 self._beside = self._groups.beside = None
-            if pending:
-                self._begin_beside(session, self._groups.here)
-            self._read.append(Batch((), self._groups.here, 0, 0))
+            self._begin_beside(session, self._groups.here)
+            self._read.extend(batches)
+        self._orders.carried_out()
         if self._beside is not None:
             self._beside.snapshot.paused = self._orders.paused
 
     def _end_beside(self, beside: Beside) -> None:
         """Nothing is left to read; a pipeline that copies and no more has done its work once that is stored."""
-        if self._groups.here.pending:
-            self._groups.here = replace(self._groups.here, reads=self._groups.here.reads + 1, pending=())
-            self._read.append(Batch((), self._groups.here, 0, 0))
+        self._groups.here, batches = nothing_left(self._groups.here)
+        self._read.extend(batches)
         if self._config.start != "initial_only":
             beside.close()
             self._beside = self._groups.beside = None

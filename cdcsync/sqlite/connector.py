@@ -11,6 +11,7 @@ from cdcsync.ports import Guarantee, PositionStore, Sink, SinkContext
 from cdcsync.sql import misfits
 from cdcsync.sqlite.config import SqliteConfig, from_url
 from cdcsync.sqlite.errors import translated
+from cdcsync.sqlite.rebuild import obstacles
 from cdcsync.sqlite.scan import sink_scanner
 from cdcsync.sqlite.sink import SqliteSink
 from cdcsync.sqlite.store import SqliteStore, clear, look, put, table_there
@@ -78,6 +79,7 @@ CONNECTOR = Connector(
         scanner=sink_scanner,
         names=Names(1_000_000, folds=True),
         again=SQL_AGAIN,
+        obstacles=obstacles,
     ),
     store=StoreSpec(config=SqliteConfig, make=_store, clear=clear, put=put, look=look),
 )

@@ -12,12 +12,15 @@ from cdcsync.folding import Barrier, Group, fold, refusal
 from cdcsync.ports import Guarantee, SinkContext
 from cdcsync.positions import kept_elsewhere, refuse_gone
 from cdcsync.sql import quote, refuse
+from cdcsync.sqlite import rebuild
 from cdcsync.sqlite.errors import is_data, translated
 from cdcsync.sqlite.store import SqliteStore, ensure_table, table_there, transaction
 from cdcsync.sqlite.writer import DATA_ERRORS, Missed, Plan, Writer
 
 if TYPE_CHECKING:
-    from cdcsync.change import Position
+    from collections.abc import Sequence
+
+    from cdcsync.change import Position, Step
     from cdcsync.folding import Ref
     from cdcsync.sqlite.config import SqliteConfig
 
@@ -179,6 +182,18 @@ class SqliteSink:
                 raise Fatal(msg, hint="empty it for the first copy, or set `start: now` at the source to keep its rows")
             return
         self._store.connection.execute(f"DELETE FROM {name}")  # noqa: S608
+
+    def rebuild(self, step: Step, tables: Sequence[Table], position: Position) -> Position:
+        """Take one step, in one transaction with the position; see `ports.Rebuilder`."""
+        if self._is_written(Batch((), position, 0, 0)):
+            return position
+        connection = self._store.connection
+        with translated(self._config.path, End.SINK), rebuild.by_name(connection), transaction(connection):
+            rebuild.take(connection, step, tables)
+            self._store.put_in(position)
+        self._plans.clear()
+        self._last = position
+        return position
 
     def flush(self) -> Position | None:
         """Nothing waits but an unfinished transaction."""

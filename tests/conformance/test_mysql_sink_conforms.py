@@ -15,6 +15,7 @@ from cdcsync.mysql.scan import sink_scanner
 from cdcsync.mysql.sink import MysqlSink
 from cdcsync.mysql.store import MysqlStore
 from cdcsync.ports import SinkContext
+from cdcsync.testing.conformance.rebuilders import RebuilderSuite
 from cdcsync.testing.conformance.sinks import Target, TransactionalSuite
 from cdcsync.testing.conformance.stores import StoreSuite
 from cdcsync.types import Kind
@@ -36,7 +37,7 @@ def refuses(kind: Type, value: Any) -> bool:
     return kind.kind in {Kind.DATE, Kind.TIMESTAMP, Kind.TIMESTAMPTZ} and str(value)[0] in "+-i"
 
 
-class TestMysqlSink(TransactionalSuite):
+class TestMysqlSink(RebuilderSuite, TransactionalSuite):
     @pytest.fixture
     def target(self, each_mysql_database: MysqlDatabase) -> Target:
         database = each_mysql_database

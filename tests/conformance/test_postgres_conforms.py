@@ -16,6 +16,7 @@ from cdcsync.postgres.scan import sink_scanner
 from cdcsync.postgres.sink import PostgresSink
 from cdcsync.postgres.source import PostgresWal
 from cdcsync.postgres.store import PostgresStore
+from cdcsync.testing.conformance.rebuilders import RebuilderSuite
 from cdcsync.testing.conformance.sinks import Target, TransactionalSuite
 from cdcsync.testing.conformance.sources import SourceSuite
 from cdcsync.testing.conformance.stores import StoreSuite
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 CUT_OFF = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'cdcsync p'"
 
 
-class TestPostgresSink(TransactionalSuite):
+class TestPostgresSink(RebuilderSuite, TransactionalSuite):
     @pytest.fixture
     def target(self, database: Database) -> Target:
         config = SinkConfig.model_validate(from_url(database.url))

@@ -14,6 +14,7 @@ from cdcsync.sqlite.config import SqliteConfig
 from cdcsync.sqlite.sink import SqliteSink
 from cdcsync.sqlite.store import SqliteStore
 from cdcsync.sqlite.writer import Plan
+from cdcsync.testing.conformance.rebuilders import RebuilderSuite
 from cdcsync.testing.conformance.sinks import Target, TransactionalSuite
 from cdcsync.testing.conformance.stores import StoreSuite
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from cdcsync.ports import PositionStore, Sink
 
 
-class TestSqliteSink(TransactionalSuite):
+class TestSqliteSink(RebuilderSuite, TransactionalSuite):
     @pytest.fixture
     def target(self, tmp_path: Path) -> Target:
         config = SqliteConfig(path=tmp_path / "target.db")
