@@ -126,3 +126,8 @@ def copied(chunk: Chunk, position: PostgresPosition, version: int, count: int) -
     changes = chunk.changes
     transaction = Transaction(f"copy:{count}", at_us, position, version, changes, range(len(changes)))
     return Batch((transaction,), position, len(changes), chunk.size_bytes)
+
+
+def iter_one(batch: Batch) -> Generator[Batch, None, None]:
+    """Give one batch."""
+    yield batch

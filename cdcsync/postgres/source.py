@@ -18,7 +18,7 @@ from cdcsync.postgres.catalogue import Catalogue
 from cdcsync.postgres.check import refuse_circles
 from cdcsync.postgres.config import FromLsn
 from cdcsync.postgres.connection import connect
-from cdcsync.postgres.first import WAITING, Ground, beginning, finished, joining
+from cdcsync.postgres.first import WAITING, Ground, beginning, finished, iter_one, joining
 from cdcsync.postgres.groups import Groups
 from cdcsync.postgres.pgoutput import Decoder
 from cdcsync.postgres.position import PostgresPosition, parse_lsn, transaction_id
@@ -420,8 +420,3 @@ class PostgresWal:
             is_stored=self._is_stored,
             start=lambda position: self._start(session, position),
         )
-
-
-def iter_one(batch: Batch) -> Generator[Batch, None, None]:
-    """Give one batch."""
-    yield batch
