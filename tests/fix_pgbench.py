@@ -89,15 +89,17 @@ def fill(source: Database, scale: int) -> None:
 
 @contextlib.contextmanager
 def traffic(
-    source: Database, at_least_s: float, *, scale: int = 1, outlives: bool = True, script: str = ""
+    source: Database, at_least_s: float, *, scale: int = 1, outlives: bool = True, script: str = "", rate: int = 0
 ) -> Iterator[None]:
     """Write as pgbench does while the block runs, and until that time is over; by a script where one is given.
 
-    `outlives`: it must still run at the end; not so where the block kills the server.
+    `outlives`: it must still run at the end; not so where the block kills the server. `rate`: at most so many
+    transactions per second.
     """
     script = script or ("" if scale else SMALL_SCRIPT)
     command = [str(source.server.bin / "pgbench"), "--no-vacuum", f"--client={CLIENTS}", "--time=900"]
     command += ["--max-tries=100"]
+    command += [f"--rate={rate}"] if rate else []
     command += [*(["--file=/dev/stdin", f"--define=scale={scale}"] if script else []), source.url]
     began = time.monotonic()
     writer = subprocess.Popen(
