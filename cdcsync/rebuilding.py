@@ -97,7 +97,7 @@ def _places(item: Item, into: Mapping[str, Pending]) -> Iterator[Item]:
         pending = into.get(table.qualified) if table is not None else None
         if pending is not None and item.new is not None:
             old = None if item.old is None else beside(item.old, _ending(pending))
-            yield SchemaChange(old, beside(item.new, _ending(pending)), item.statement)
+            yield item._replace(old=old, new=beside(item.new, _ending(pending)))
         return
     pending = into.get(item.table.qualified) if isinstance(item, Change) else None
     if pending is None or not isinstance(item, Change):
