@@ -144,6 +144,8 @@ class SourceSpec:
     """Identity and tables at once, where that is cheaper: each start asks for both."""
     stored: Callable[[Any, SourceContext, str], str] | None = None
     """Turn a word for a place in the log into an encoded position that the server can be read from; raises Fatal."""
+    judge: Callable[[Any, SourceContext, str], list[Finding]] | None = None
+    """Look whether the server can still be read on from an encoded position, and for how long, for `check`."""
     moves: bool = False
     """Whether its identity is another after a failover: its positions say themselves whose they are."""
     log: Log | None = None

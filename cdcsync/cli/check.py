@@ -66,6 +66,7 @@ def _at_both_ends(assembly: Assembly) -> list[Finding]:
     source = _asked(
         "source", lambda: assembly.source.check(config.source.config, assembly.source_context_of(its_identity))
     )
+    source += _asked("position", lambda: _position(assembly))
     facts: list[Facts] = []
 
     def learn() -> list[Finding]:
@@ -85,6 +86,17 @@ def _at_both_ends(assembly: Assembly) -> list[Finding]:
     context = assembly.sink_context(facts[0] if facts else None)
     sink = _asked("sink", lambda: assembly.sink.check(config.sink.config, context))
     return [*source, *mapping, *(_placed(assembly, facts[0], sink) if facts else sink)]
+
+
+def _position(assembly: Assembly) -> list[Finding]:
+    """Let the source judge the stored position, where that can be looked at without a lock."""
+    spec, (store, section), stored = assembly.source, assembly.store, None
+    if spec.judge is not None and store.look is not None:
+        with suppress(CdcsyncError):  # the target may not be there yet; what is wrong with it is found below
+            stored = store.look(section, assembly.sink_context())
+    if spec.judge is None or stored is None:
+        return []
+    return spec.judge(assembly.config.source.config, assembly.source_context, stored.position)
 
 
 def _placed(assembly: Assembly, facts: Facts, found: list[Finding]) -> list[Finding]:

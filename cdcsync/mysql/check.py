@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cdcsync.addresses import TlsMode
 from cdcsync.connectors import Finding, Severity
 from cdcsync.errors import CdcsyncError, ExitStatus, Fatal
-from cdcsync.mysql import grants, logs, readers
+from cdcsync.mysql import grants, logs, readers, retention
 from cdcsync.mysql.connection import connect, quoted
 from cdcsync.mysql.server import Flavor
 from cdcsync.ports import Wanted
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from cdcsync.mysql.server import Server
     from cdcsync.ports import SourceContext
 
-KEPT_MIN_S: Final = 86400
-"""A log that is kept for less than a day is gone after one bad night."""
 SYSTEM: Final = ("mysql", "information_schema", "performance_schema", "sys")
 """Databases of the server's own."""
 
@@ -112,13 +110,13 @@ def log_findings(server: Server) -> list[Finding]:
     else:
         message = f"is {form}: the log has statements in place of rows"
         remedy = (
-            f"{_set(server, 'binlog_format', 'ROW')}\n"
+            f"{server.lasting('binlog_format', 'ROW')}\n"
             "-- sessions that are open keep the old format until they connect anew"
         )
         found.append(Finding(Severity.ERROR, "binlog_format", message, remedy))
     if server.server_id == 0:
         message = "is 0: such a server lets nobody read its log"
-        found.append(Finding(Severity.ERROR, "server_id", message, _set(server, "server_id", "1")))
+        found.append(Finding(Severity.ERROR, "server_id", message, server.lasting("server_id", "1")))
     if server.is_on("encrypt_binlog"):
         message = "is on: encrypted logs are not read yet"
         remedy = "in the server's configuration: encrypt_binlog = OFF; then restart the server"
@@ -134,7 +132,7 @@ def _rows(server: Server) -> list[Finding]:
         found.append(Finding(Severity.OK, "binlog_row_metadata", "FULL"))
     elif metadata:
         message = f"is {metadata}: names and types come from the catalogue, and a table altered while the pipeline stood stops it"
-        remedy = _set(server, "binlog_row_metadata", "FULL")
+        remedy = server.lasting("binlog_row_metadata", "FULL")
         found.append(Finding(Severity.WARNING, "binlog_row_metadata", message, remedy))
     else:
         message = f"{server.title} does not have it: names and types come from the catalogue, and a table altered while the pipeline stood stops it"
@@ -142,39 +140,25 @@ def _rows(server: Server) -> list[Finding]:
     image = server.variable("binlog_row_image", "FULL").upper()
     if image != "FULL":
         message = f"is {image}: an update has not the whole row, and targets that need it have to read it again"
-        remedy = _set(server, "binlog_row_image", "FULL")
+        remedy = server.lasting("binlog_row_image", "FULL")
         found.append(Finding(Severity.WARNING, "binlog_row_image", message, remedy))
     if "PARTIAL_JSON" in server.variable("binlog_row_value_options").upper():
         message = "is PARTIAL_JSON: an update has of a document what changed"
-        remedy = _set(server, "binlog_row_value_options", "")
+        remedy = server.lasting("binlog_row_value_options", "")
         found.append(Finding(Severity.WARNING, "binlog_row_value_options", message, remedy))
     if server.variable("binlog_checksum", "CRC32").upper() == "NONE":
         message = "is NONE: a damaged event may go unnoticed"
-        remedy = _set(server, "binlog_checksum", "CRC32")
+        remedy = server.lasting("binlog_checksum", "CRC32")
         found.append(Finding(Severity.WARNING, "binlog_checksum", message, remedy))
     return found
 
 
 def _kept(server: Server) -> list[Finding]:
     """Look at how long the log is kept, and whether it outlives a crash."""
-    found = []
-    kept_s = float(server.variable("binlog_expire_logs_seconds", "0")) or 86400 * float(
-        server.variable("expire_logs_days", "0")
-    )
-    name = "binlog_expire_logs_seconds" if "binlog_expire_logs_seconds" in server.variables else "expire_logs_days"
-    week = "604800" if name == "binlog_expire_logs_seconds" else "7"
-    if not kept_s:
-        found.append(Finding(Severity.OK, name, "the log is never removed: watch the disk"))
-    elif kept_s < KEPT_MIN_S:
-        message = (
-            f"the log is kept for {kept_s / 3600:.1f} hours: a pipeline that stands still for longer loses its place"
-        )
-        found.append(Finding(Severity.WARNING, name, message, _set(server, name, week)))
-    else:
-        found.append(Finding(Severity.OK, name, f"the log is kept for {kept_s / 86400:.1f} days"))
+    found = retention.findings(server)
     if server.variable("sync_binlog", "1") != "1":
         message = "is not 1: after a crash of its machine the server may have lost what was delivered"
-        found.append(Finding(Severity.WARNING, "sync_binlog", message, _set(server, "sync_binlog", "1")))
+        found.append(Finding(Severity.WARNING, "sync_binlog", message, server.lasting("sync_binlog", "1")))
     return found
 
 
@@ -193,7 +177,7 @@ def _history(config: MysqlSource, server: Server) -> list[Finding]:
         found.append(Finding(severity, "gtid_mode", message, remedy))
     elif server.flavor is Flavor.MARIADB and not server.is_on("gtid_strict_mode"):
         message = "is off: a replica may log transactions in another order than its primary"
-        remedy = _set(server, "gtid_strict_mode", "ON")
+        remedy = server.lasting("gtid_strict_mode", "ON")
         found.append(Finding(Severity.WARNING if several else Severity.OK, "gtid_strict_mode", message, remedy))
     return found
 
@@ -307,11 +291,3 @@ def circles(connection: Connection, tables: Sequence[Named], context: SourceCont
                 remedy = "leave the table out of one of the two mappings"
                 found.append(Finding(Severity.ERROR, f"tables {', '.join(both)}", message, remedy))
     return found
-
-
-def _set(server: Server, name: str, value: str) -> str:
-    """Return the statement that sets a global variable, and keeps it over a restart where the server can."""
-    shown = value if value.isdigit() else f"'{value}'"
-    if server.flavor is Flavor.MYSQL and server.version >= (8, 0, 0):
-        return f"SET PERSIST {name} = {shown};"
-    return f"SET GLOBAL {name} = {shown};  -- and in the server's configuration: {name} = {value}"

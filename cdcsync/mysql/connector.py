@@ -13,6 +13,7 @@ from cdcsync.mysql.dialect import DIALECT
 from cdcsync.mysql.log import at_time, placed, reach
 from cdcsync.mysql.position import MysqlPosition
 from cdcsync.mysql.rebuild import obstacles
+from cdcsync.mysql.retention import judge
 from cdcsync.mysql.scan import sink_scanner, source_scanner
 from cdcsync.mysql.sink import MysqlSink as Target
 from cdcsync.mysql.sink import identity
@@ -79,6 +80,7 @@ CONNECTOR = Connector(
         scanner=source_scanner,
         look=_look_at,
         stored=stored,
+        judge=judge,
         log=Log(_tail, reach, at_time, placed),
         dialect=DIALECT,
         moves=True,

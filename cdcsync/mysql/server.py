@@ -29,6 +29,8 @@ _ASKED: Final = (
     "binlog_expire_logs_seconds",
     "binlog_expire_logs_auto_purge",
     "expire_logs_days",
+    "max_binlog_total_size",
+    "binlog_space_limit",
     "sync_binlog",
     "gtid_mode",
     "gtid_executed",
@@ -155,6 +157,13 @@ class Server:
         if self.flavor is Flavor.MARIADB:
             return "SHOW ALL SLAVES STATUS"
         return "SHOW REPLICA STATUS" if self._is_mysql((8, 0, 22)) else "SHOW SLAVE STATUS"
+
+    def lasting(self, name: str, value: str) -> str:
+        """Return the statement that sets a global variable, and keeps it over a restart where the server can."""
+        shown = value if value.isdigit() else f"'{value}'"
+        if self._is_mysql((8, 0, 0)):
+            return f"SET PERSIST {name} = {shown};"
+        return f"SET GLOBAL {name} = {shown};  -- and in the server's configuration: {name} = {value}"
 
     def time_limit(self, seconds: float) -> tuple[str, int | float]:
         """Return the statement that bounds how long a SELECT of a session may take, and its value."""

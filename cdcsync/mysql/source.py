@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from cdcsync.beside import figures_of, nothing_left
 from cdcsync.change import Batch
 from cdcsync.errors import Fatal, Finished
-from cdcsync.mysql import beside, catalogue, check, chunks, identity, logs, readers, start
+from cdcsync.mysql import beside, catalogue, check, chunks, identity, logs, readers, retention, start
 from cdcsync.mysql.binlog import Framing
 from cdcsync.mysql.connection import connect, connect_to
 from cdcsync.mysql.groups import Groups
@@ -215,6 +215,8 @@ class MysqlBinlog:
         elif place.gtids is None and connection.server.has_gtids:
             gtids = start.gtids_at(connection, self._config, self._context, place.file, place.offset)
             place = replace(place, gtids=gtids)  # gtid_mode was off when it was stored
+        if not way.by_gtid and not self._tail:
+            retention.warn(connection, self._config, self._context, place)
         self._start(connection, place, by_gtid=way.by_gtid)
 
     def _start(self, connection: Connection, place: MysqlPosition, *, by_gtid: bool) -> None:

@@ -11,6 +11,7 @@ from cdcsync.change import pack_version
 from cdcsync.errors import Fatal
 from cdcsync.mysql.gtid import GtidList, GtidSet
 from cdcsync.mysql.position import MysqlPosition, Prepared, Within, version_of
+from cdcsync.mysql.retention import Age
 
 A = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 
@@ -96,3 +97,22 @@ def test_versions_follow_the_log_over_files_and_epochs() -> None:
 def test_a_version_that_does_not_fit_is_fatal(file: str, offset: int) -> None:
     with pytest.raises(Fatal, match="version overflow"):
         version_of(1, file, offset)
+
+
+@pytest.mark.parametrize(
+    ("ended_s", "kept_s", "near", "words"),
+    [
+        (0.0, 10.0, False, "written now"),
+        (4.0, 10.0, False, "may be removed in 6 s"),
+        (6.0, 10.0, True, "may be removed in 4 s"),
+        (86400.0 * 3, 86400.0 * 2, True, "ended 3.0 days ago"),
+        (86400.0 * 3, 0.0, False, "kept for ever"),
+    ],
+)
+def test_a_position_nears_its_end_past_half_of_what_the_log_is_kept(
+    ended_s: float, kept_s: float, near: bool, words: str
+) -> None:
+    age = Age("binlog.000001", ended_s, kept_s)
+
+    assert age.is_near is near
+    assert words in age.words
