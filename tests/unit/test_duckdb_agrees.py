@@ -7,26 +7,31 @@ import math
 import os
 import random
 from collections import Counter
-from datetime import date, datetime
+from datetime import date, datetime, time
 from decimal import Decimal
+from itertools import chain
 from typing import Any, Final
 from uuid import UUID
 
 import duckdb
 import pytest
-from fix_generated import COLUMNS, TABLE, Generator, rows
+from fix_duckdb import COUNTERPARTS
+from fix_generated import COLUMNS, INTERVALS, TABLE, Generator, rows
 
 from cdcsync.mapping.expressions import Fault, Scope, compiled, parsed
 from cdcsync.mapping.expressions.program import value_function
+from cdcsync.mapping.expressions.registry import library
 from cdcsync.mapping.failures import FAILURES, reason
 from cdcsync.types import Kind
 
 FULL: Final = os.environ.get("CDCSYNC_FULL") == "1"
-EXPRESSIONS: Final = 8000 if FULL else 400
+EXPRESSIONS: Final = 6000 if FULL else 300
+CALLS: Final = 60 if FULL else 3
+"""Of each function, beside those that the generator chooses."""
 ROWS: Final = 20
 SEED: Final = 20261124
 KINDS: Final = [Kind.INTEGER, Kind.DECIMAL, Kind.FLOAT, Kind.TEXT, Kind.BOOLEAN, Kind.DATE, Kind.TIMESTAMP,
-                Kind.TIMESTAMPTZ, Kind.ARRAY, Kind.JSON]  # fmt: skip
+                Kind.TIMESTAMPTZ, Kind.ARRAY, Kind.JSON, Kind.BYTES, Kind.TIME, Kind.UUID]  # fmt: skip
 FAILED: Final = object()
 REFUSED: Final = ("the text is", "the number is out of range", "json_object takes")
 """What is refused before a row is read where DuckDB fails on the row, if it comes to it: constants that do not cast."""
@@ -49,7 +54,7 @@ def oracle(given: list[tuple[Any, ...]]) -> duckdb.DuckDBPyConnection:
     connection.execute(f"create table t (number integer, {declared})")
     marks = ", ".join(f"cast(? as {kind})" for _, kind in COLUMNS.values())
     for at, row in enumerate(given):
-        values = [list(value) if isinstance(value, tuple) else value for value in row]
+        values = [list(value) if isinstance(value, tuple) else INTERVALS.get(value, value) for value in row]
         connection.execute(f"insert into t select {at}, {marks}", values)
     return connection
 
@@ -78,6 +83,8 @@ def plain(value: Any, kind: Kind) -> Any:
     if value is None or isinstance(value, Exception):
         return value
     if isinstance(value, datetime):
+        return value.isoformat().rstrip("0") if value.microsecond else value.isoformat()
+    if isinstance(value, time):
         return value.isoformat().rstrip("0") if value.microsecond else value.isoformat()
     if isinstance(value, date | UUID):
         return str(value)
@@ -133,15 +140,20 @@ def test_generated_expressions_come_to_what_duckdb_says() -> None:
     make = Generator(dice)
     pairs, meant, wrong, faults = 0, Counter[str](), [], list[str]()
 
-    for number in range(EXPRESSIONS):
-        kind = KINDS[number % len(KINDS)]
-        ours, duck = make.make(kind, dice.randint(1, 4))
+    agreed, read = Counter[str](), set[Any]()
+    every = [function for overloads in library().values() for function in overloads]
+    calls = (
+        (function.signature, make.call_of(function, dice.randint(1, 3))) for function in every for _ in range(CALLS)
+    )
+    anything = (("", make.make(KINDS[number % len(KINDS)], dice.randint(1, 4))) for number in range(EXPRESSIONS))
+    for called, (ours, duck) in chain(calls, anything):
         try:
             program = compiled(parsed(ours), Scope(TABLE))
         except Fault as fault:
             faults.append(str(fault))
             continue
         function = value_function(program, "t")
+        read |= {TABLE.columns[at].name for _, at in program.inputs}
         for row, other in zip(given, theirs(connection, duck, program.type.kind), strict=True):
             try:
                 got, why = function(row, None, None), ""
@@ -149,6 +161,7 @@ def test_generated_expressions_come_to_what_duckdb_says() -> None:
                 got, why = FAILED, reason(error)
             pairs += 1
             if got is not FAILED and same(got, other, program.type.kind):
+                agreed[called] += got is not None
                 continue
             meaning = explained(got, why, other)
             meant[meaning] += bool(meaning)
@@ -156,12 +169,22 @@ def test_generated_expressions_come_to_what_duckdb_says() -> None:
                 wrong.append((ours, duck, list(row), got if got is not FAILED else why, other))
                 break
 
-    print(f"seed {SEED}: {pairs} pairs of {EXPRESSIONS} expressions, {len(faults)} refused; meant differences: {meant}")
+    print(
+        f"seed {SEED}: {pairs} pairs of {EXPRESSIONS + CALLS * len(every)} expressions, {len(faults)} refused; meant differences: {meant}"
+    )
     told = "\n".join(
         f"{ours}\n  duckdb: {duck}\n  {row}\n  ours {got!r}, duckdb {other!r}"
         for ours, duck, row, got, other in wrong[:15]
     )
     assert not wrong, f"{len(wrong)} differ:\n{told}"
     assert [fault for fault in faults if not fault.startswith(REFUSED)] == []
+    assert [function.signature for function in every if not agreed[function.signature]] == []
+    assert read == set(COLUMNS)
     assert meant[BESIDE_NULL] <= pairs // 10_000
     assert pairs >= (100_000 if FULL else 5_000)
+
+
+def test_every_function_has_its_words_in_duckdb() -> None:
+    apart = {function.signature for overloads in library().values() for function in overloads if function.duckdb == "-"}
+
+    assert apart == set(COUNTERPARTS)
