@@ -56,7 +56,9 @@ COUNTERPARTS: Final = {
         "case when regexp_matches({0}, {1}) then regexp_extract({0}, {1}, {2}) end"
     ),
     "array_position(T[], T) -> integer": "case when {1} is null then null else list_position({0}, {1}) end",
-    "array_to_string(text[], text) -> text": "array_to_string({0}, {1})",
+    "array_to_string(text[], text) -> text": (
+        "case when {0} is null or {1} is null then null else coalesce(array_to_string({0}, {1}), '') end"
+    ),
     "string_to_array(text, text) -> text[]": (
         "case when {0} is null or {1} is null then null when {0} = '' then cast([] as varchar[]) "
         "when {1} = '' then [{0}] else string_split({0}, {1}) end"

@@ -52,10 +52,10 @@ def _show(found: TableResult) -> None:
         return
     counts = [
         f"{number} {word}"
-        for word in ("missing", "extra", "different", "unsettled")
+        for word in ("missing", "extra", "different", "rejected", "unsettled")
         if (number := getattr(found, word))
     ]
-    differs = found.missing or found.extra or found.different
+    differs = found.missing or found.extra or found.different or found.rejected
     verdict = click.style("not equal", fg="red") if differs else click.style("unsettled", fg="yellow")
     click.echo(f"{verdict}  {found.table}: {found.rows} rows; {', '.join(counts)}")
     for difference in found.differences:

@@ -26,7 +26,6 @@ def verify(
     """
     groups: dict[str, list[Pair]] = {}
     for table in tables:
-        pair = paired(ends.transform, table)
-        if pair is not None:
+        for pair in paired(ends.transform, table):
             groups.setdefault(pair.target.qualified, []).append(pair)
     return Result([Comparison(ends, pairs, progress).run() for pairs in groups.values()])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 from cdcsync.lines import encode_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from cdcsync.change import Row, Table
 
@@ -66,3 +66,25 @@ def sorted_rows(table: Table, rows: Iterator[Row]) -> Iterator[tuple[str, Row]]:
                 yield key, pickle.loads(row)  # noqa: S301  written above
         finally:
             connection.close()
+
+
+class Origins:
+    """Which row of the source became which row of the target, where the target's key does not say; on disk."""
+
+    def __init__(self) -> None:
+        self._connection = sqlite3.connect("")
+        self._connection.execute("CREATE TABLE origins (key TEXT PRIMARY KEY, origin BLOB) WITHOUT ROWID")
+
+    def put(self, key: str, origin: Row) -> None:
+        """Note the source's key of a target's."""
+        self._connection.execute("INSERT OR REPLACE INTO origins VALUES (?, ?)", (key, pickle.dumps(origin)))
+
+    def of(self, keys: Iterable[str]) -> list[Row]:
+        """Return the source's keys of those of the target's that are known."""
+        query = "SELECT origin FROM origins WHERE key = ?"
+        found = (self._connection.execute(query, (key,)).fetchone() for key in keys)
+        return [pickle.loads(row[0]) for row in found if row is not None]  # noqa: S301  written above
+
+    def close(self) -> None:
+        """Remove the file."""
+        self._connection.close()

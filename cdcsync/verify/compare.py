@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,8 +12,9 @@ from cdcsync.change import key_of
 from cdcsync.errors import Fatal
 from cdcsync.lines import encode_key
 from cdcsync.types import Kind
-from cdcsync.verify.bags import Bags, sorted_rows
-from cdcsync.verify.pair import mapped_rows
+from cdcsync.verify.bags import Bags, Origins, sorted_rows
+from cdcsync.verify.latest import Latest, by_key, sorted_latest
+from cdcsync.verify.pair import mapped
 from cdcsync.verify.result import TableResult
 from cdcsync.verify.settle import Settled, Settling, described
 from cdcsync.verify.values import differing, digest
@@ -31,6 +32,8 @@ RANGE_ROWS: Final = 2000
 """Rows hashed together at the servers."""
 SUSPECTS_MAX: Final = 500
 """Differing keys gathered before they are read again."""
+SOUGHT_MAX: Final = 20_000
+"""The same where the source may have to be scanned to find them."""
 REPORTED_MAX: Final = 1000
 """Differing keys named per table; past it they are counted."""
 _ORDERED: Final = {Kind.INTEGER, Kind.TEXT, Kind.UUID, Kind.ENUM}
@@ -60,6 +63,10 @@ class Comparison:
         self._target = pairs[0].target
         self._result = TableResult(self._target.qualified)
         self._by_value: frozenset[str] = frozenset()
+        self._unknown = frozenset(name for pair in pairs for name in pair.unknown)
+        self._history = pairs[0].time_at is not None
+        self._by_key = all(pair.by_key for pair in pairs)
+        self._origins = Origins()
         self._settling = Settling(self, ends.source.end, ends.patience_s)
 
     def run(self) -> TableResult:
@@ -69,6 +76,7 @@ class Comparison:
             self._compare_bags()
         else:
             self._settle_all(self._suspects())
+        self._origins.close()
         self._result.passed = self._settling.passed
         self._progress(self._result)
         return self._result
@@ -78,21 +86,52 @@ class Comparison:
         if source is None:
             pair = self._pairs[0]
             gone = held is None or (pair.soft_at is not None and held[pair.soft_at] is not None)
-            return gone or pair.keeps_deleted
-        return held is not None and (source == held or not differing(self._target, source, held, self._by_value))
+            return gone or pair.keeps_deleted or (isinstance(held, Latest) and held.is_deleted)
+        if held is None:
+            return False
+        return any(
+            source == each or not self._differing(source, each)
+            for each in (held.present if isinstance(held, Latest) else (held,))
+        )
+
+    def _differing(self, source: Row, held: Row) -> list[str]:
+        found = differing(self._target, source, held, self._by_value)
+        return [name for name in found if name not in self._unknown]
 
     def now(self, keys: Iterable[Row]) -> dict[Row, Row]:
         """Read the rows of these keys at the source, mapped."""
         wanted = list(keys)
-        return {
-            key_of(self._target, row): row
-            for pair in self._pairs
-            for row in mapped_rows(self._ends.transform, pair, self._ends.source.read(pair.source, wanted))
-        }
+        found: dict[Row, Row] = {}
+        for pair in self._pairs:
+            read = self._ends.source.read(pair.source, wanted) if pair.by_key else self._sought(pair, wanted)
+            found |= {key_of(self._target, made): made for _, made in mapped(pair, read, [])}
+        return found
+
+    def _sought(self, pair: Pair, wanted: Sequence[Row]) -> Iterator[Row]:
+        """Yield the source's rows of computed keys: by where they came from, the others by looking at all rows."""
+        left = set(wanted)
+        if pair.given.key:
+            names = [encode_key(self._target, self._row_of(key)) or "" for key in wanted]
+            for row, made in mapped(pair, self._ends.source.read(pair.given, self._origins.of(names)), []):
+                if key_of(self._target, made) in left:
+                    left.discard(key_of(self._target, made))
+                    yield row
+        if left:
+            for row, made in mapped(pair, self._ends.source.scan(pair.given), []):
+                if key_of(self._target, made) in left:
+                    yield row
+
+    def _row_of(self, key: Row) -> Row:
+        """Return a row of the target of which nothing but the key is set."""
+        values = dict(zip(self._target.key_at, key, strict=True))
+        return tuple(values.get(at) for at in range(len(self._target.columns)))
 
     def held(self, keys: Iterable[Row]) -> dict[Row, Row]:
         """Read the rows of these keys at the target."""
-        return {key_of(self._target, row): row for row in self._ends.sink.read(self._target, list(keys))}
+        rows = self._ends.sink.read(self._target, list(keys))
+        if self._history:
+            rows = list(by_key(self._target, rows).values())
+        return {key_of(self._target, row): row for row in rows}
 
     def stored(self) -> str:
         """Return the stored position; empty when there is none."""
@@ -111,7 +150,7 @@ class Comparison:
         if hashing is not None:
             both = self._unlike_in_ranges(*hashing)
         else:
-            both = self._merged(self._source_rows(), self._ends.sink.scan(self._target))
+            both = self._merged(self._in_order(self._source_rows()), self._held_in_order())
         for source, held in both:
             if not self.agree(source, held):
                 row = source if source is not None else held
@@ -119,7 +158,8 @@ class Comparison:
                 yield key_of(self._target, row)
 
     def _settle_all(self, suspects: Iterator[Row]) -> None:
-        while some := list(dict.fromkeys(islice(suspects, SUSPECTS_MAX))):
+        most = SUSPECTS_MAX if self._by_key else SOUGHT_MAX
+        while some := list(dict.fromkeys(islice(suspects, most))):
             self._result.reread += len(some)
             for settled in self._settling.settle(some):
                 self._report(settled)
@@ -145,18 +185,18 @@ class Comparison:
                 self._result.hashed += cut.rows
             else:
                 rows = source.rows(pair.source, after, cut.last)
-                yield from self._merged(
-                    iter(mapped_rows(self._ends.transform, pair, rows)),
-                    iter(sink.rows(self._target, after, cut.last)),
-                )
+                made = (row for _, row in self._mapped(pair, rows))
+                held = iter(sink.rows(self._target, after, cut.last))
+                yield from self._merged(self._in_order(made), self._in_order(held))
             self._progress(self._result)
             if cut.last is None:
                 return
             after = cut.last
 
-    def _merged(self, source_rows: Iterator[Row], sink_rows: Iterator[Row]) -> Iterator[tuple[Row | None, Row | None]]:
+    def _merged(
+        self, sources: Iterator[tuple[Any, Row]], sinks: Iterator[tuple[Any, Row]]
+    ) -> Iterator[tuple[Row | None, Row | None]]:
         """Join both by key, one row of each in memory."""
-        sources, sinks = self._in_order(source_rows), self._in_order(sink_rows)
         source, sink = next(sources, None), next(sinks, None)
         while source is not None or sink is not None:
             if sink is None or (source is not None and source[0] < sink[0]):
@@ -175,13 +215,32 @@ class Comparison:
             rows = self._ends.source.scan(pair.source)
             while some := list(islice(rows, CHUNK_ROWS)):
                 self._result.rows += len(some)
-                yield from mapped_rows(self._ends.transform, pair, some)
+                for row, made in self._mapped(pair, some):
+                    if not pair.by_key and pair.given.key:
+                        self._origins.put(encode_key(self._target, made) or "", key_of(pair.given, row))
+                    yield made
                 self._progress(self._result)
+
+    def _mapped(self, pair: Pair, rows: Iterable[Row]) -> Iterator[tuple[Row, Row]]:
+        """Map rows; those that the mapping rejects are counted."""
+        refused: list[Row] = []
+        yield from mapped(pair, rows, refused)
+        self._result.rejected += len(refused)
+
+    def _held_in_order(self) -> Iterator[tuple[Any, Row]]:
+        if not self._history:
+            return self._in_order(self._ends.sink.scan(self._target))
+        return sorted_latest(self._target, self._ends.sink.scan(replace(self._target, key=())))
 
     def _in_order(self, rows: Iterator[Row]) -> Iterator[tuple[Any, Row]]:
         """Give (order, row), by key: as they come where both ends have one order, else sorted on disk."""
         kinds = [self._target.columns[index].type for index in self._target.key_at]
-        if len(self._pairs) > 1 or any(kind.kind not in _ORDERED or kind.fixed for kind in kinds):
+        if (
+            self._history
+            or not self._by_key
+            or len(self._pairs) > 1
+            or any(kind.kind not in _ORDERED or kind.fixed for kind in kinds)
+        ):
             yield from sorted_rows(self._target, rows)
             return
         last: Row | None = None
@@ -194,14 +253,16 @@ class Comparison:
             yield order, row
 
     def _report(self, settled: Settled) -> None:
+        if isinstance(settled.held, Latest) and not settled.held.present:
+            settled = settled._replace(held=None)
         source, held = settled.source, settled.held
         columns: list[str] = []
         if source is not None and held is not None:
-            columns = differing(self._target, source, held, self._by_value)
+            columns = self._differing(source, held)
         row = source if source is not None else held
         named: dict[str, object] = {}
         if row is not None:
-            named = orjson.loads(encode_key(self._target, row) or "{}")
+            named = orjson.loads(encode_key(self._target, tuple(row)) or "{}")
         found = described(settled, named, columns)
         setattr(self._result, found.kind, getattr(self._result, found.kind) + 1)
         if len(self._result.differences) < REPORTED_MAX:
@@ -221,4 +282,7 @@ class Comparison:
             self._result.missing, self._result.extra = bags.differences()
 
     def _digests(self, rows: Iterator[Row]) -> Iterator[bytes]:
+        if self._unknown:
+            known = [column.name not in self._unknown for column in self._target.columns]
+            rows = (tuple(value if each else None for value, each in zip(row, known, strict=True)) for row in rows)
         return (digest(self._target, row, self._by_value) for row in rows)

@@ -29,6 +29,8 @@ class TableResult:
     different: int = 0
     unsettled: int = 0
     """Rows that were still moving when patience ended: neither equal nor different."""
+    rejected: int = 0
+    """Rows of the source that the mapping rejects: what the target has of them is not known."""
     reread: int = 0
     """Keys that differed at first and were read again."""
     hashed: int = 0
@@ -41,7 +43,7 @@ class TableResult:
     @property
     def equal(self) -> bool:
         """Whether nothing differs and nothing is left unsettled."""
-        return not (self.missing or self.extra or self.different or self.unsettled)
+        return not (self.missing or self.extra or self.different or self.unsettled or self.rejected)
 
 
 @dataclass(slots=True)

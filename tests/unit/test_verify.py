@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import pytest
-
 from cdcsync.change import Column, Row, Table, key_of
 from cdcsync.connectors import Scanner
-from cdcsync.errors import Fatal
 from cdcsync.mapping.model import TableMapping
 from cdcsync.mapping.transform import Mapping
 from cdcsync.types import Kind, Type
@@ -102,8 +99,6 @@ def test_rows_are_compared_through_the_mappings_expressions() -> None:
     assert compare(source, Rows([(1, "A", 2), (3, "C", 6)]), mapping=mapping).equal
     got = compare(source, Rows([(1, "A", 2), (2, "X", 4), (3, "C", 7)]), mapping=mapping).tables[0]
     assert [(each.kind, each.columns) for each in got.differences] == [("extra", ()), ("different", ("twice",))]
-    with pytest.raises(Fatal, match="a history"):
-        compare(source, Rows([]), mapping=TableMapping.model_validate({"from": "shop.t", "history": True}))
 
 
 def test_json_is_compared_to_the_byte_unless_the_target_keeps_its_value_alone() -> None:

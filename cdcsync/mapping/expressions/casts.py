@@ -31,7 +31,8 @@ _SPECIAL: Final = {
     "-infinity": "-Infinity",
     "-inf": "-Infinity",
 }
-_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
+_UUID: Final = re.compile(r"(\{)?([0-9a-fA-F]{4}(?:-?[0-9a-fA-F]{4}){7})(?(1)\})", re.ASCII)
+"""The forms that PostgreSQL takes: in braces or not, a hyphen after any four digits or none."""
 
 
 def plain(value: Decimal) -> str:
@@ -114,9 +115,11 @@ def boolean_of_text(text: str) -> bool:
 
 def uuid_of_text(text: str) -> str:
     """Return the canonical text of a UUID."""
-    if _UUID.fullmatch(text) is None:
+    found = _UUID.fullmatch(text)
+    if found is None:
         raise Failure("the text is no UUID")
-    return text.lower()
+    digits = found[2].replace("-", "").lower()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def json_of_text(text: str) -> str:
