@@ -156,7 +156,16 @@ class Plan:
         after = None if operation is Operation.DELETE else change.after
         made_after = self._row(change, after, made_before, moment)
         if self.history:
-            return (self._version(change, made_before, made_after, moment),)
+            version = self._version(change, made_before, made_after, moment)
+            if (
+                made_before is None
+                or made_after is None
+                or not self._moves(change)
+                or not self._left(change.before, moment)
+            ):
+                return (version,)
+            gone = Change(change.table, Operation.DELETE, change.before, None)
+            return (self._version(gone, made_before, None, moment), version)
         if operation is Operation.INSERT and made_before is not None:
             if made_after is not None and is_complete(made_after):
                 made_before = None
@@ -193,6 +202,13 @@ class Plan:
         if operation is Operation.UPDATE and now:
             return Operation.INSERT if was is False or was is None else operation
         return Operation.DELETE if was is True or was is UNCHANGED else None
+
+    def _moves(self, change: Change) -> bool:
+        """Return whether an update gives the row another key."""
+        before, after = change.before, change.after
+        if before is None or after is None:
+            return False
+        return any(UNCHANGED not in (before[at], after[at]) and before[at] != after[at] for at in self.source.key_at)
 
     def _left(self, before: Row | None, moment: Moment) -> bool:
         """Return whether a deleted row's last version belongs into the history; what cannot be told does."""

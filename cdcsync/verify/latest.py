@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import sqlite3
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cdcsync.lines import encode_key
 
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from cdcsync.change import Row, Table
 
-DELETE = "delete"
+DELETE: Final = "delete"
+SECOND: Final = len("2026-11-23T10:30:45")
+"""Characters of a time up to its second."""
 
 
 class Latest(tuple[object, ...]):  # noqa: SLOT001  it carries the others
@@ -35,9 +37,15 @@ class Latest(tuple[object, ...]):  # noqa: SLOT001  it carries the others
 
 
 def latest(rows: Iterable[Row]) -> Latest:
-    """Return the latest of the versions of one row; there is one at least."""
+    """Return the latest of the versions of one row; there is one at least.
+
+    MariaDB's log has whole seconds, those of rows that were read have more: within such a second any may be the last.
+    """
     every = sorted(rows, key=_time)
-    last = [row for row in every if _time(row) == _time(every[-1])]
+    newest = _time(every[-1])
+    within = [row for row in every if _time(row)[:SECOND] == newest[:SECOND]]
+    whole = any(_time(row).endswith(".000000") for row in within)
+    last = within if whole else [row for row in within if _time(row) == newest]
     there = [row for row in last if row[-2] != DELETE]
     made = Latest((there or last)[-1])
     made.versions = last
@@ -70,12 +78,12 @@ def sorted_latest(table: Table, rows: Iterator[Row]) -> Iterator[tuple[str, Row]
 
 
 def _last_of(group: Iterator[tuple[str, str, bytes]]) -> Iterator[Row]:
-    """Yield the versions with the time of the first."""
+    """Yield the versions of the second of the first."""
     last = ""
     for _, time, row in group:
-        if last and time != last:
+        if last and time[:SECOND] != last:
             return
-        last = time
+        last = time[:SECOND]
         yield pickle.loads(row)  # noqa: S301  written above
 
 

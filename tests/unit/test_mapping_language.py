@@ -255,6 +255,17 @@ def test_history_appends_every_version_with_operation_and_time() -> None:
         mapped(entry, update(KEY_ONLY, (1, UNCHANGED, "1", None)))
 
 
+def test_a_history_ends_the_old_key_of_a_row_that_gets_another() -> None:
+    entry = mapping(history=True, include=["id", "status"])
+    moved: Row = (2, "paid", "2.50", UNCHANGED)
+
+    assert mapped(entry, update(KEY_ONLY, moved)) == [
+        (INSERT, None, (1, None, "delete", TIME)),
+        (INSERT, None, (2, "paid", "update", TIME)),
+    ]
+    assert [row[2][:2] for row in mapped(entry, update(NEW, moved))] == [(1, "new"), (2, "paid")]
+
+
 def test_a_filter_of_a_history_chooses_changes_and_may_look_at_the_row_before() -> None:
     entry = mapping(history={"operation": "op", "time": "at"}, where="price > 2 and _before.price <= 2", include=["id"])
     cheap = (1, "x", "1.00", None)

@@ -146,6 +146,15 @@ def test_a_history_that_lacks_a_version_is_found(rows: list[Row], want: list[Any
     assert found([{"history": True}], {"t": rows}) == {"shop.t": want}
 
 
+def test_versions_of_one_second_of_a_log_of_whole_seconds_are_not_told_apart() -> None:
+    read: Row = (1, "old", "read", "2026-01-01T00:00:05.25Z")
+    rows: list[Row] = [read, (1, "a", "update", "2026-01-01T00:00:05Z")]
+
+    assert found([{"history": True}], {"t": rows}, [SOURCE[0]]) == {"shop.t": []}
+    rows[1] = (1, "a", "update", "2026-01-01T00:00:04Z")
+    assert found([{"history": True}], {"t": rows}, [SOURCE[0]]) == {"shop.t": [("different", 1)]}
+
+
 def test_of_a_filtered_history_the_rows_that_the_filter_takes_now_are_compared() -> None:
     entries = [{"history": True, "where": "id > 1"}]
 
