@@ -148,7 +148,18 @@ class CopyStart(NamedTuple):
     """An earlier attempt was interrupted: its rows are in the target and have to go."""
 
 
-Item: TypeAlias = Change | SchemaChange | Message | CopyStart
+class Unreadable(NamedTuple):
+    """What a source was given and cannot read as a change; no mapping takes it: it is rejected."""
+
+    table: Table
+    """What it was to be a change of, as far as that can be told."""
+    reason: str
+    """What is wrong with it and where it lies, without its values."""
+    raw: bytes
+    """All of it, as JSON."""
+
+
+Item: TypeAlias = Change | SchemaChange | Message | CopyStart | Unreadable
 
 
 class Position(Protocol):

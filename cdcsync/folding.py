@@ -16,7 +16,7 @@ import math
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from cdcsync.change import UNCHANGED, Change, CopyStart, Message, Operation, SchemaChange
+from cdcsync.change import UNCHANGED, Change, CopyStart, Message, Operation, SchemaChange, Unreadable
 from cdcsync.errors import Incomplete, Rejected
 from cdcsync.types import Kind
 
@@ -390,6 +390,8 @@ def fold(batch: Batch) -> list[Group | Barrier]:
         for index, item in enumerate(transaction.items):
             if isinstance(item, Message):
                 continue
+            if isinstance(item, Unreadable):
+                raise Rejected({(at, index): item.reason})
             if not isinstance(item, Change) or item.operation is Operation.TRUNCATE:
                 _close(parts, folds)
                 versions.clear()

@@ -6,7 +6,8 @@ arrays (`{"bounds": [0], "values": [..]}` where lower bounds are not 1), NaN and
 names the columns of `after` that the log did not carry; they are absent from it, as those not carried in `before`
 are absent from that.
 A truncate has no rows. Other items have lines of their own, with these operations and fields beside `table` and
-the transaction's: `copy` (`again`), `schema` (`columns`, `key`, `statement`), `message` (`prefix`, `content`).
+the transaction's: `copy` (`again`), `schema` (`columns`, `key`, `statement`), `message` (`prefix`, `content`), `unreadable`
+(`reason`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
-from cdcsync.change import UNCHANGED, Change, CopyStart, Operation, SchemaChange
+from cdcsync.change import UNCHANGED, Change, CopyStart, Operation, SchemaChange, Unreadable
 from cdcsync.types import BoundedArray, Kind
 
 if TYPE_CHECKING:
@@ -223,6 +224,8 @@ def _other(item: Item, end: bytes) -> bytes:
         fields: dict[str, Any] = {"table": item.table.qualified, "operation": "copy", "again": item.again}
     elif isinstance(item, SchemaChange):
         fields = _schema(item)
+    elif isinstance(item, Unreadable):
+        fields = {"table": item.table.qualified, "operation": "unreadable", "reason": item.reason}
     else:
         content = b64encode(cast("Message", item).content).decode()
         fields = {"table": None, "operation": "message", "prefix": cast("Message", item).prefix, "content": content}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import orjson
 
-from cdcsync.change import UNCHANGED, Change, CopyStart, Operation, SchemaChange
+from cdcsync.change import UNCHANGED, Change, CopyStart, Operation, SchemaChange, Unreadable
 from cdcsync.errors import End, ExitStatus, Fatal, Transient
 from cdcsync.lines import commit_time, encode_key, encode_row
 
@@ -69,6 +69,8 @@ class Letter:
         elif isinstance(item, SchemaChange):
             table = item.new or item.old
             operation, target = "schema", table.qualified if table else ""
+        elif isinstance(item, Unreadable):
+            operation, target, after = "unreadable", item.table.qualified, item.raw
         else:
             operation, target = "message", ""
         return cls(

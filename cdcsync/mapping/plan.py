@@ -14,7 +14,7 @@ from cdcsync.mapping.model import OnTruncate
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from cdcsync.change import Row, Transaction
+    from cdcsync.change import Row, Transaction, Unreadable
     from cdcsync.mapping.computed import Computed, Question
     from cdcsync.mapping.expressions import Program
     from cdcsync.mapping.model import Rule
@@ -31,7 +31,7 @@ FULL_BEFORE: Final = (
 class Unmappable(Exception):  # noqa: N818  named for its verdict on one change
     """This change has no form in the target; the message says why, without values."""
 
-    def __init__(self, message: str, change: Change, *, lacking: bool = False) -> None:
+    def __init__(self, message: str, change: Change | Unreadable, *, lacking: bool = False) -> None:
         super().__init__(message)
         self.change = change
         """The target's change as far as it came: a part of its key is missing or null."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from cdcsync.change import Change, CopyStart, SchemaChange, Table, Transaction
+from cdcsync.change import Change, CopyStart, SchemaChange, Table, Transaction, Unreadable
 from cdcsync.errors import ExitStatus, Fatal, Incomplete, Rejected
 from cdcsync.evolution import Alteration, Mode
 from cdcsync.mapping import rows
@@ -203,6 +203,8 @@ class Mapping:
         elif isinstance(item, SchemaChange):
             for made in self._schema_change(item, given):
                 out.put(made, index)
+        elif isinstance(item, Unreadable):
+            out.refuse(item, index)
         out.same = False
 
     def _schema_change(self, item: SchemaChange, given: Transaction) -> Iterator[SchemaChange]:
@@ -344,6 +346,10 @@ class _Output:
         else:
             for item in made:
                 self.put(item, index)
+
+    def refuse(self, item: Unreadable, index: int) -> None:
+        """Take nothing of the item at `index`."""
+        self._reasons[self._at, index] = Unmappable(item.reason, item)
 
     def transaction(self) -> Transaction:
         """Return the mapped transaction; the given one when nothing is different."""
