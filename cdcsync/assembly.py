@@ -189,7 +189,7 @@ class Assembly:
 
     def refuse_missing(self, facts: Facts) -> None:
         """Raise Fatal when an entry of the mapping names one table and the source has none of that name."""
-        missing = self.mapping.missing(facts.tables)
+        missing = [] if self.source.late else self.mapping.missing(facts.tables)
         if missing:
             hint = "mend `from:`, or remove the entry when the table is gone for good"
             raise Fatal("\n".join(missing), hint=hint, status=ExitStatus.CONFIG)

@@ -148,6 +148,8 @@ class SourceSpec:
     """Look whether the server can still be read on from an encoded position, and for how long, for `check`."""
     moves: bool = False
     """Whether its identity is another after a failover: its positions say themselves whose they are."""
+    late: bool = False
+    """Whether tables are known when their first change comes: an entry may name one that nobody has seen."""
     log: Log | None = None
     dialect: Dialect | None = None
     """How the source writes a change as SQL."""

@@ -374,6 +374,13 @@ def is_nan(value: Value) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 
+def _readable(item: Change | SchemaChange | CopyStart | Unreadable, ref: Ref) -> Change | SchemaChange | CopyStart:
+    """Return the item. Raises Rejected for what no mapping looked at and nobody can write."""
+    if isinstance(item, Unreadable):
+        raise Rejected({ref: item.reason})
+    return item
+
+
 def fold(batch: Batch) -> list[Group | Barrier]:
     """Return the groups and barriers of a batch, in order; messages are left out.
 
@@ -390,13 +397,11 @@ def fold(batch: Batch) -> list[Group | Barrier]:
         for index, item in enumerate(transaction.items):
             if isinstance(item, Message):
                 continue
-            if isinstance(item, Unreadable):
-                raise Rejected({(at, index): item.reason})
             if not isinstance(item, Change) or item.operation is Operation.TRUNCATE:
                 _close(parts, folds)
                 versions.clear()
                 table = None
-                parts.append(Barrier(item, (at, index)))
+                parts.append(Barrier(_readable(item, (at, index)), (at, index)))
                 continue
             if item.table is not table:
                 table = item.table

@@ -72,8 +72,8 @@ def _at_both_ends(assembly: Assembly) -> list[Finding]:
     def learn() -> list[Finding]:
         facts.append(assembly.facts())
         assembly.refuse_itself(facts[0])
-        missing = assembly.mapping.missing(facts[0].tables)
-        if not missing and not facts[0].tables:
+        missing = [] if assembly.source.late else assembly.mapping.missing(facts[0].tables)
+        if not missing and not facts[0].tables and not assembly.source.late:
             missing = ["no table at the source matches any entry"]
         found = [Finding(Severity.ERROR, "mapping", line, "look at `from:` under `tables`") for line in missing]
         found += [Finding(Severity.ERROR, "mapping", line, "give another name") for line in assembly.misnamed(facts[0])]

@@ -162,7 +162,7 @@ class KafkaTopics:
 
     def _note(self, error: KafkaError) -> None:
         """Take what the client says beside the records; it tries again itself what may pass."""
-        if error.code() == KafkaError._ALL_BROKERS_DOWN or rule_of(error).verdict is not Verdict.TRANSIENT:  # noqa: SLF001  the client's public name for it
+        if error.code() == KafkaError._ALL_BROKERS_DOWN or rule_of(error).verdict is not Verdict.TRANSIENT:
             self._down = error
 
     def _stand(self, consumer: Consumer, begin: Begin) -> None:
@@ -191,12 +191,12 @@ class KafkaTopics:
         if error is None or self._batches is None:
             return False
         code = error.code()
-        if code == KafkaError._PARTITION_EOF:  # noqa: SLF001  the client's public name for it
+        if code == KafkaError._PARTITION_EOF:
             self._batches.moved(name, number, offset)
             return False
-        if code in {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}:  # noqa: SLF001  as above
+        if code in {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}:
             raise Transient(End.SOURCE, f"{name}-{number} has moved on under us")
-        if code in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC}:  # noqa: SLF001
+        if code in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC}:
             raise Transient(End.SOURCE, f"topic {name} has gone")
         fault = topics.refused(name, error)
         if isinstance(fault, Fatal):

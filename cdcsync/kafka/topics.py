@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
     Partition = tuple[str, int]
 
+SETTLE_S: Final = 0.1
+_SETTLING: Final = frozenset(
+    {KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS}
+)
 PATIENCE_S: Final = 10.0
 """For one answer; then the cluster is away."""
 _INTERNAL: Final = "__"
@@ -147,10 +152,7 @@ def at_time(consumer: Consumer, partitions: Sequence[Partition], time_ms: int) -
 def told(consumer: Consumer, partitions: Sequence[Partition], group: str) -> dict[Partition, tuple[int, int]]:
     """Return by partition the offset that the group was told and the epoch beside it, where there is one."""
     asked = [TopicPartition(name, number) for name, number in partitions]
-    try:
-        answered = consumer.committed(asked, timeout=PATIENCE_S)
-    except KafkaException as error:
-        raise verdict(error_of(error), End.SOURCE, f"asking for the offsets of group {group}") from error
+    answered = _committed(consumer, asked, f"asking for the offsets of group {group}")
     found: dict[Partition, tuple[int, int]] = {}
     for each in answered:
         if each.error is not None:
@@ -159,3 +161,16 @@ def told(consumer: Consumer, partitions: Sequence[Partition], group: str) -> dic
             epoch = each.metadata or ""
             found[each.topic, each.partition] = (each.offset, int(epoch) if epoch.isdigit() else 0)
     return found
+
+
+def _committed(consumer: Consumer, asked: list[TopicPartition], doing: str) -> list[TopicPartition]:
+    """Ask for a group's offsets; a broker that has just become its coordinator is asked again."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return list(consumer.committed(asked, timeout=PATIENCE_S))
+        except KafkaException as error:
+            found = error_of(error)
+            if found.code() not in _SETTLING or time.monotonic() > until:
+                raise verdict(found, End.SOURCE, doing) from error
+            time.sleep(SETTLE_S)

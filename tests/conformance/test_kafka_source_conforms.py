@@ -35,7 +35,7 @@ class TestKafkaSource(SourceSuite):
         topic = topics.make()
         rows = [{"id": at, "name": f"row {at}"} for at in range(ROWS)]
         kafka.produce(topic, *[(json.dumps({"id": row["id"]}).encode(), json.dumps(row).encode()) for row in rows])
-        config = KafkaSource(brokers=(kafka.bootstrap,), topic=topic, format="flat")
+        config = KafkaSource.model_validate({"brokers": [kafka.bootstrap], "topic": topic, "format": "flat"})
         context = SourceContext(topic.replace(".", "-"), Mapping.of(["/.*/"]), tmp_path)
         return lambda: KafkaTopics(config, context)
 

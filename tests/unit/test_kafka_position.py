@@ -50,7 +50,9 @@ def test_the_same_place_in_a_later_epoch_covers_it() -> None:
     assert in_epoch(at(1, 1), 3).covers(at(1, 1))
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"epoch":1,"topics":{"a":{"id":"x","partitions":1,"next":{"0":"y"}}}}'])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"epoch":1,"topics":{"a":{"id":"x","partitions":1,"next":{"0":"y"}}}}']
+)
 def test_what_is_no_position_is_refused(text: str) -> None:
     with pytest.raises(Fatal, match="not a position in topics"):
         KafkaPosition.decode(text)

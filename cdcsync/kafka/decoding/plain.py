@@ -38,7 +38,9 @@ class Text:
 
     def decode(self, record: Record) -> Decoded:
         """Return the insert of one row; a record without a value is a row without a value."""
-        table = table_of(self._tables, record.topic, Column("value", TEXT))
+        table = self._tables.get(record.topic)
+        if table is None:
+            table = self._tables[record.topic] = text_table(record.topic)
         value = None if record.value is None else text_in(record.value, "value")
         return Decoded([Change(table, Operation.INSERT, None, (*place_of(record), value))], record.time_us)
 
@@ -49,19 +51,19 @@ class JsonRows:
     def __init__(self, values: Opener, layouts: Layouts) -> None:
         self._values = values
         self._layouts = layouts
-        self._tables: dict[str, Table] = {}
-        self._rows: dict[str, tuple[Table, Layout]] = {}
+        self._found: dict[str, tuple[Table, Layout | None]] = {}
 
     def decode(self, record: Record) -> Decoded:
         """Return the insert of one row."""
         place = place_of(record)
-        said = self._layouts.declaration(table_of_topic(record.topic))
+        found = self._found.get(record.topic)
+        if found is None:
+            found = self._found[record.topic] = json_table(record.topic, self._layouts)
+        table, layout = found
         payload = None if record.value is None else self._values.open(record.value).payload
-        if said is None or not said.columns:
-            table = table_of(self._tables, record.topic, Column("value", Type(Kind.JSON)))
+        if layout is None:
             value = None if record.value is None else text_in(record.value, "value")
             return Decoded([Change(table, Operation.INSERT, None, (*place, value))], record.time_us)
-        table, layout = self._declared(record.topic)
         fields = {} if payload is None else fields_in(payload, "value")
         try:
             row = layout.row(fields)
@@ -69,24 +71,20 @@ class JsonRows:
             raise Malformed(str(error)) from error
         return Decoded([Change(table, Operation.INSERT, None, (*place, *row))], record.time_us)
 
-    def _declared(self, topic: str) -> tuple[Table, Layout]:
-        found = self._rows.get(topic)
-        if found is None:
-            place = table_of_topic(topic)
-            said = self._layouts.declaration(place)
-            columns = said.columns if said is not None else {}
-            layout = layout_declared(columns, place, (), None, self._layouts.binary)
-            key = said.key if said is not None and said.key is not None else _KEY
-            found = self._rows[topic] = (Table(*place, (*_PLACE, *layout.table.columns), key), layout)
-        return found
+
+def text_table(topic: str) -> Table:
+    """Return the table of a topic of texts."""
+    return Table(*table_of_topic(topic), (*_PLACE, Column("value", TEXT)), _KEY)
 
 
-def table_of(known: dict[str, Table], topic: str, value: Column) -> Table:
-    """Return the table of a topic's plain values, the same object each time."""
-    found = known.get(topic)
-    if found is None:
-        found = known[topic] = Table(*table_of_topic(topic), (*_PLACE, value), _KEY)
-    return found
+def json_table(topic: str, layouts: Layouts) -> tuple[Table, Layout | None]:
+    """Return the table of a topic of JSON, and how its declared columns are read, None where none are."""
+    place = table_of_topic(topic)
+    said = layouts.declaration(place)
+    if said is None or not said.columns:
+        return Table(*place, (*_PLACE, Column("value", Type(Kind.JSON))), _KEY), None
+    layout = layout_declared(said.columns, place, (), None, layouts.binary)
+    return Table(*place, (*_PLACE, *layout.table.columns), said.key if said.key is not None else _KEY), layout
 
 
 def place_of(record: Record) -> Row:
