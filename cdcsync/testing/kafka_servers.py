@@ -162,6 +162,13 @@ class KafkaServer:
         admin = self.admin()
         admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(ANSWER_MAX_S)
 
+    def delete_before(self, topic: str, partition: int, offset: int) -> None:
+        """Remove the records before an offset, as retention does."""
+        admin = self.admin()
+        asked = admin.delete_records([TopicPartition(topic, partition, offset)])
+        for removed in asked.values():
+            removed.result(ANSWER_MAX_S)
+
     def topics(self) -> dict[str, int]:
         """Return the number of partitions of each topic that has leaders, Kafka's own left out."""
         listed = self.admin().list_topics(timeout=ANSWER_MAX_S).topics
