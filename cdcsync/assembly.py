@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cdcsync.change import Position, Table
     from cdcsync.config import PipelineConfig
     from cdcsync.connectors import SinkSpec, SourceSpec, StoreSpec
+    from cdcsync.lanes import Lanes
     from cdcsync.pipeline import Pipeline, Surroundings
     from cdcsync.ports import Source, Stored
     from cdcsync.rejected import DeadLetters
@@ -145,29 +146,57 @@ class Assembly:
             hint = "set `state:` to a directory that this user may write"
             raise Fatal(msg, hint=hint, status=ExitStatus.PERMISSION) from error
 
+    def runner(self, surroundings: Surroundings) -> Pipeline | Lanes:
+        """Return what the daemon runs: the pipeline, or one for each lane that a group gives to this process.
+
+        Raises Transient and Fatal.
+        """
+        if self.source.group is None:
+            return self.pipeline(surroundings)
+        facts = self._looked()
+        group = self.source.group(self.config.source.config, self.source_context_of(facts.sink))
+        if group is None:
+            return self._made(facts, surroundings)
+        from cdcsync.lanes import Lanes  # noqa: PLC0415  few pipelines have some
+
+        self._refuse_local()
+
+        def make(lane: str, around: Surroundings) -> Pipeline:
+            return self._made(facts, around, group.source(lane), lane)
+
+        return Lanes(self.config.name, group, make, surroundings)
+
     def pipeline(self, surroundings: Surroundings, source: Source | None = None) -> Pipeline:
         """Return the pipeline, ready to run, from its own source or from a stretch of its log that ends.
 
         Raises Transient and Fatal.
         """
-        from cdcsync.pipeline import OnRejected, Pipeline, Policy  # noqa: PLC0415  commands that only look do without
-        from cdcsync.reader import Limits  # noqa: PLC0415
+        return self._made(self._looked(), surroundings, source)
 
+    def _looked(self) -> Facts:
+        """Ask both ends, and refuse what cannot be joined."""
         facts = self._known = self.facts()
         self.refuse_missing(facts)
         self.refuse_itself(facts)
         self.refuse_names(facts)
-        context = self.sink_context(facts)
+        return facts
+
+    def _made(self, facts: Facts, surroundings: Surroundings, source: Source | None = None, lane: str = "") -> Pipeline:
+        from cdcsync.pipeline import OnRejected, Pipeline, Policy  # noqa: PLC0415  commands that only look do without
+        from cdcsync.reader import Limits  # noqa: PLC0415
+
+        context = replace(self.sink_context(facts), shared=bool(lane))
         sink = self.sink.make(self.config.sink.config, context)
         batch = self.config.batch
         return Pipeline(
             source or self.source.make(self.config.source.config, self.source_context_of(facts.sink)),
-            self.mapping,
+            Mapping(self.config.rules, self.config.secrets) if lane else self.mapping,
             sink,
             positions=None if self._keeps(sink) else self.store[0].make(self.store[1], context),
             letters=self.letters(),
             policy=Policy(
                 name=self.config.name,
+                lane=lane,
                 on_rejected=OnRejected(self.config.on_rejected),
                 heartbeat_s=self.config.heartbeat_s,
                 reread=self.config.reread == "on",
@@ -177,6 +206,15 @@ class Assembly:
             ),
             surroundings=surroundings,
         )
+
+    def _refuse_local(self) -> None:
+        """Raise Fatal when lanes that go from process to process would have their positions in one process's files."""
+        if self.config.positions is None and self.store[1] is not self.config.sink.config:
+            hint = "name a store that all processes of the group see under `positions:`"
+            raise Fatal("the positions would lie in this process's own files", hint=hint, status=ExitStatus.CONFIG)
+        if self.sink.lone:
+            msg = f"the {self.config.sink.system} sink has one writer, and a group has several"
+            raise Fatal(msg, hint="leave `group` out: one process reads all partitions", status=ExitStatus.CONFIG)
 
     def _keeps(self, sink: object) -> bool:
         """Return whether the sink keeps its position; a second store beside it would only disagree."""

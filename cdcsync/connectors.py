@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from cdcsync.change import Position, Row, Table
-    from cdcsync.ports import Guarantee, PositionStore, Sink, SinkContext, Source, SourceContext, Stored
+    from cdcsync.ports import Group, Guarantee, PositionStore, Sink, SinkContext, Source, SourceContext, Stored
     from cdcsync.redo import Dialect
 
 GROUP = "cdcsync.connectors"
@@ -150,6 +150,8 @@ class SourceSpec:
     """Whether its identity is another after a failover: its positions say themselves whose they are."""
     late: bool = False
     """Whether tables are known when their first change comes: an entry may name one that nobody has seen."""
+    group: Callable[[Any, SourceContext], Group | None] | None = None
+    """Where several processes share the source's lanes: what gives them out; None when this one has it alone."""
     log: Log | None = None
     dialect: Dialect | None = None
     """How the source writes a change as SQL."""
@@ -187,6 +189,8 @@ class SinkSpec:
     scanner: Callable[[Any, SinkContext], Scanner] | None = None
     names: Names | None = None
     """What its tables and columns may be called; None: anything."""
+    lone: bool = False
+    """Whether only one lane can be written: a file that is cut back to the one position it has."""
     messages: bool = False
     """Whether it sends messages with keys: `message_key` in the mapping."""
     places: bool = False

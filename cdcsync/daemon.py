@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from cdcsync.assembly import Assembly
     from cdcsync.config import PipelineConfig
+    from cdcsync.lanes import Lanes
     from cdcsync.pipeline import Pipeline, Surroundings
 
 BUG: Final = 70
@@ -74,7 +75,7 @@ class Daemon:
         self._log = structlog.get_logger().bind(pipeline=config.name)
         self._notifier = Notifier()
         self._stopping = threading.Event()
-        self._pipeline: Pipeline | None = None
+        self._pipeline: Pipeline | Lanes | None = None
         self._assembly: Assembly | None = None
         self._before = Progress(started_us=time.time_ns() // 1000)
         """What is shown until the pipeline has figures of its own."""
@@ -111,12 +112,12 @@ class Daemon:
     def _progress(self) -> Progress:
         return self._pipeline.progress if self._pipeline is not None else self._before
 
-    def _built(self, assembly: Assembly) -> Pipeline | None:
+    def _built(self, assembly: Assembly) -> Pipeline | Lanes | None:
         """Return the pipeline once both ends could be asked what they are; None when stopped before."""
         dice, failures = random.Random(), 0  # noqa: S311  jitter
         while not self._stopping.is_set():
             try:
-                pipeline = assembly.pipeline(self._surroundings())
+                pipeline = assembly.runner(self._surroundings())
             except Transient as fault:
                 failures += 1
                 self._back_off(fault, dice.uniform(0.5, 1) * min(BACK_OFF_MAX_S, 0.1 * 2 ** min(failures, 16)))

@@ -189,6 +189,29 @@ class Selection(Protocol):
         ...
 
 
+class Group(Protocol):
+    """Shares a source's lanes among the processes of a pipeline. One thread calls all four."""
+
+    def join(self, gained: Callable[[Sequence[str]], None], lost: Callable[[Sequence[str]], None]) -> None:
+        """Become a member: `poll` calls `gained` with lanes that are ours now, and `lost` with those that are to go.
+
+        Another process has them once `lost` has returned. Raises Transient and Fatal.
+        """
+        ...
+
+    def poll(self, timeout_s: float) -> None:
+        """Stay a member, at least every few seconds. Raises Transient and Fatal."""
+        ...
+
+    def source(self, lane: str) -> Source:
+        """Return a new source of that lane alone."""
+        ...
+
+    def leave(self) -> None:
+        """Give all lanes back, calling nothing. Never raises; may be called twice."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class SourceContext:
     """What a source learns about its pipeline."""
@@ -220,3 +243,5 @@ class SinkContext:
     """Whether that identity is another after a failover: then the source alone judges whose a position is."""
     follows: Callable[[Table], Follows] = stays
     """How a target table follows its source table's changes; a sink that cannot alter targets does not ask."""
+    shared: bool = False
+    """A group has given the lane to this process: who still holds its lock has lost it, and is put out."""

@@ -75,6 +75,7 @@ CONNECTOR = Connector(
         guarantee=_guarantee,
         identity=_identity,
         check=_check,
+        lone=True,
         places=True,
         again="the lines of these changes are written again, after those that are there",
     ),

@@ -14,6 +14,7 @@ from cdcsync.kafka import topics
 from cdcsync.kafka.decoding.layouts import Layouts
 from cdcsync.kafka.decoding.plain import json_table, text_table
 from cdcsync.kafka.errors import error_of, verdict
+from cdcsync.kafka.group import KafkaGroup
 from cdcsync.kafka.position import KafkaPosition, Place
 from cdcsync.kafka.source import KafkaTopics
 from cdcsync.kafka.source_config import Format, KafkaSource
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cdcsync.change import Table
-    from cdcsync.ports import Source, SourceContext
+    from cdcsync.ports import Group, Source, SourceContext
 
 _APPENDED: Final = frozenset({Format.JSON, Format.TEXT})
 
@@ -32,6 +33,11 @@ _APPENDED: Final = frozenset({Format.JSON, Format.TEXT})
 def source_of(config: KafkaSource, context: SourceContext) -> Source:
     """Return the source of a pipeline that reads all partitions."""
     return KafkaTopics(config, context)
+
+
+def group_of(config: KafkaSource, context: SourceContext) -> Group | None:
+    """Return what shares the partitions among several processes, where a group is named."""
+    return KafkaGroup(config, context) if config.group is not None else None
 
 
 def reader_of(config: KafkaSource, context: SourceContext) -> Source:
@@ -167,4 +173,5 @@ SOURCE: Final = SourceSpec(
     tail=reader_of,
     log=Log(reader_of, reach, at_time),
     late=True,
+    group=group_of,
 )

@@ -173,4 +173,4 @@ def _committed(consumer: Consumer, asked: list[TopicPartition], doing: str) -> l
             found = error_of(error)
             if found.code() not in _SETTLING or time.monotonic() > until:
                 raise verdict(found, End.SOURCE, doing) from error
-            time.sleep(SETTLE_S)
+            consumer.poll(SETTLE_S)

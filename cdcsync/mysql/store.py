@@ -114,6 +114,8 @@ class MysqlStore:
         )
         try:
             with self._judged("opening the positions"):
+                if self._context.shared:
+                    self._put_out()
                 take_lock(self._connection, self._config.database, self._context.pipeline, lane, ours=self._session)
                 self._session = self._connection.id
                 create_positions(self._connection, self._config.database)
@@ -121,6 +123,14 @@ class MysqlStore:
         except BaseException:
             self.close()
             raise
+
+    def _put_out(self) -> None:
+        """End the session of whoever had this lane before us, and may hang in the middle of a transaction."""
+        if self.fence:
+            self._take_fence()
+        session = _holding(self.connection, lock_name(self._config.database, self._context.pipeline, self._lane))
+        if session:
+            self.connection.execute(f"KILL {session}")
 
     def load(self) -> Stored | None:
         """Return what is stored. Raises Fatal when the fence is lost, or the target is behind what it had committed."""

@@ -125,6 +125,8 @@ class PostgresStore:
                 read_write=True,
             )
             try:
+                if self._context.shared:
+                    self._put_out()
                 take_lock(self._connection, self._context.pipeline, lane, ours=self._backend)
                 self._backend = self._connection.info.backend_pid
                 create_positions(self._connection, self._config.schema_)
@@ -132,6 +134,14 @@ class PostgresStore:
             except BaseException:
                 self.close()
                 raise
+
+    def _put_out(self) -> None:
+        """End the session of whoever had this lane before us, and may hang in the middle of a transaction."""
+        if self.fence:
+            self._take_fence()
+        found = _holder(self.connection, lock_key(self._context.pipeline, self._lane))
+        if found is not None:
+            self._run("SELECT pg_terminate_backend(%s)", [found[0]])
 
     def load(self) -> Stored | None:
         """Return what is stored. Raises Fatal when the fence is lost, or the target is behind what it had committed."""
