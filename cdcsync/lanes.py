@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from cdcsync.pipeline import Pipeline, Surroundings
     from cdcsync.ports import Group
+    from cdcsync.snapshot import Pending
 
 POLL_S: Final = 0.2
 AGAIN_S: Final = 1.0
@@ -109,7 +110,7 @@ class Lanes:
         for lane in [*self._lanes.values()]:
             lane.pipeline.resume()
 
-    def order(self, action: str, _tables: Sequence[str], _where: str) -> int:
+    def order(self, action: str, _tables: Sequence[str], _where: str, _pending: Sequence[Pending] = ()) -> int:
         """Refuse: rows are read beside a log by a source that is one process's own."""
         msg = f"{action}: a source that several processes share reads no rows beside its log"
         raise Fatal(msg, hint="copy everything again under another pipeline's name", status=ExitStatus.CONFIG)

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
     from cdcsync.assembly import Assembly
     from cdcsync.change import Table
+    from cdcsync.lanes import Lanes
     from cdcsync.pipeline import Pipeline
 
 
-def orders(name: str, ends: Callable[[], tuple[Assembly | None, Pipeline | None]]) -> dict[str, Any]:
+def orders(name: str, ends: Callable[[], tuple[Assembly | None, Pipeline | Lanes | None]]) -> dict[str, Any]:
     """Return what a pipeline's control socket takes whole lines for; `ends` gives its parts once it runs."""
 
-    def running() -> tuple[Assembly, Pipeline]:
+    def running() -> tuple[Assembly, Pipeline | Lanes]:
         assembly, pipeline = ends()
         if pipeline is None or assembly is None:
             msg = "the pipeline is still starting"
@@ -32,7 +33,7 @@ def orders(name: str, ends: Callable[[], tuple[Assembly | None, Pipeline | None]
     }
 
 
-def snapshot(assembly: Assembly, pipeline: Pipeline, asked: Mapping[str, Any]) -> dict[str, Any]:
+def snapshot(assembly: Assembly, pipeline: Pipeline | Lanes, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Pass an order to read tables on to the source. Raises Fatal when it cannot be taken."""
     action = str(asked.get("action", "read"))
     tables = assembly.to_be_read(_names(asked))
@@ -40,7 +41,7 @@ def snapshot(assembly: Assembly, pipeline: Pipeline, asked: Mapping[str, Any]) -
     return {"action": action, "tables": tables, "number": number}
 
 
-def rebuild(assembly: Assembly, pipeline: Pipeline, asked: Mapping[str, Any]) -> dict[str, Any]:
+def rebuild(assembly: Assembly, pipeline: Pipeline | Lanes, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Let tables be built anew, or end that. Raises Fatal when it cannot be."""
     action = Step(str(asked.get("action", Step.BEGIN)))
     state = pipeline.figures()["snapshot"].get("rebuild")
@@ -76,7 +77,7 @@ def _under_way(assembly: Assembly, state: Mapping[str, Any]) -> Fatal:
     return Fatal(msg, hint=hint, status=ExitStatus.CONFIG)
 
 
-def _anew(assembly: Assembly, pipeline: Pipeline, names: Sequence[str]) -> list[Pending]:
+def _anew(assembly: Assembly, pipeline: Pipeline | Lanes, names: Sequence[str]) -> list[Pending]:
     """Return what has to be read: all source tables of the targets of those named."""
     if assembly.sink.obstacles is None:
         msg = f"a {assembly.config.sink.system} sink cannot build tables anew beside those that are there"

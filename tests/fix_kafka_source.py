@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 PATIENCE_S = 60.0
 
 
-def until(reached: Callable[[], bool], what: str, within_s: float = PATIENCE_S) -> None:
+def until(reached: Callable[[], bool], what: str | Callable[[], str], within_s: float = PATIENCE_S) -> None:
     """Wait; fails naming what did not come."""
     end = time.monotonic() + within_s
     while not reached():
-        assert time.monotonic() < end, what
+        assert time.monotonic() < end, what if isinstance(what, str) else what()
         time.sleep(0.05)
 
 

@@ -88,11 +88,12 @@ class PostgresSink:
             self._plans.clear()
             self._within = None
             self._durable = None
-            ground = PostgresGround(connection, self._target, self._config.schema_, self._context.pipeline)
-            self._altering = Altering(ground, self._context.follows)
-            gone = [table for table in self._context.tables if not self._target.columns(table)]
-            refuse_gone(self._context.pipeline, gone, self._store.known)
-            self._prepare([Met(table, 0) for table in self._context.tables if not self._altering.waits(table)])
+            with self._store.making():
+                ground = PostgresGround(connection, self._target, self._config.schema_, self._context.pipeline)
+                self._altering = Altering(ground, self._context.follows)
+                gone = [table for table in self._context.tables if not self._target.columns(table)]
+                refuse_gone(self._context.pipeline, gone, self._store.known)
+                self._prepare([Met(table, 0) for table in self._context.tables if not self._altering.waits(table)])
             self._foreign_keys = ForeignKeys.read(connection)
             self._writer = Writer(self._wire, self._target, self._plan_of, self._foreign_keys)
             self._save = self._saving()
@@ -277,7 +278,7 @@ class PostgresSink:
         found: list[tuple[str, Sequence[str]]] = []
         connection = self._store.connection
         for each in new:
-            with connection.transaction():
+            with self._store.making(), connection.transaction():
                 table = self._altering.prepare(each)
                 name = self._target.name(table)
                 columns, lines = self._target.prepare(table, create=self._config.create_tables)

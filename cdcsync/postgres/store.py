@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 import psycopg
@@ -134,6 +134,14 @@ class PostgresStore:
             except BaseException:
                 self.close()
                 raise
+
+    @contextmanager
+    def making(self) -> Iterator[None]:
+        """Be the only lane that makes or alters tables, in a transaction; nothing where the pipeline has one lane."""
+        with self.connection.transaction() if self._context.shared else nullcontext():
+            if self._context.shared:
+                self._run("SELECT pg_advisory_xact_lock(%s)", [lock_key(self._context.pipeline, "makes tables")])
+            yield
 
     def _put_out(self) -> None:
         """End the session of whoever had this lane before us, and may hang in the middle of a transaction."""
