@@ -6,19 +6,22 @@ import contextlib
 import sqlite3
 from typing import TYPE_CHECKING
 
+from cdcsync.altering import Altering
 from cdcsync.change import Batch, CopyStart, SchemaChange, Table
 from cdcsync.errors import End, Fatal, Rejected
-from cdcsync.folding import Barrier, Group, fold, refusal
+from cdcsync.evolution import Met, met
+from cdcsync.folding import Barrier, Group, fitted, fold, refusal, tables_of
 from cdcsync.ports import Guarantee, SinkContext
 from cdcsync.positions import kept_elsewhere, refuse_gone
 from cdcsync.sql import quote, refuse
 from cdcsync.sqlite import rebuild
+from cdcsync.sqlite.alter import SqliteGround
 from cdcsync.sqlite.errors import is_data, translated
 from cdcsync.sqlite.store import SqliteStore, ensure_table, table_there, transaction
 from cdcsync.sqlite.writer import DATA_ERRORS, Missed, Plan, Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from cdcsync.change import Position, Step
     from cdcsync.folding import Ref
@@ -41,6 +44,8 @@ class SqliteSink:
         """The position in the table, encoded."""
         self._within: tuple[str, int] | None = None
         """The large transaction that is open and the part that comes next."""
+        ground = SqliteGround(lambda: self._store.connection, context.pipeline)
+        self._altering = Altering(ground, context.follows)
 
     def positions(self) -> SqliteStore:
         """Return the store that shares connection and fence."""
@@ -56,28 +61,33 @@ class SqliteSink:
             gone = [table for table in self._context.tables if table_there(connection, table.name) is None]
             refuse_gone(self._context.pipeline, gone, self._store.known)
             with transaction(connection):
-                self._prepare(self._context.tables)
+                self._prepare([Met(table, 0) for table in self._context.tables if not self._altering.waits(table)])
             stored = self._store.load()
             self._stored = stored.position if stored else ""
             return self._store.epoch()
 
     def _forget(self) -> None:
         self._plans.clear()
+        self._altering.undone()
         self._last = None
         self._within = None
 
-    def _prepare(self, tables: tuple[Table, ...]) -> None:
-        """Make sure of these tables; all misfits are told at once."""
+    def _prepare(self, tables: Sequence[Met]) -> None:
+        """Make sure of these tables, altering their targets; all misfits are told at once."""
         named = {plan.name: plan for plan in self._plans}
         found: dict[str, list[str]] = {}
-        for table in tables:
+        for each in tables:
+            table = each.table
             other = named.setdefault(table.name, table)
             if other.schema != table.schema:
                 found[table.qualified] = [f"{other.qualified} goes there too: SQLite has no schemas, use `to`"]
-            else:
-                found[table.qualified] = ensure_table(self._store.connection, table)
+                continue
+            there = self._altering.prepare(each)
+            found[table.qualified] = ensure_table(self._store.connection, there)
+            if not found[table.qualified]:
+                self._altering.settle(each)
+            self._plans[table] = self._plans[there] = Plan(there)
         refuse(found)
-        self._plans.update({table: Plan(table) for table in tables})
 
     def write(self, batch: Batch) -> Position | None:
         """Write and commit with the position, unless it is a part and not the last."""
@@ -109,9 +119,8 @@ class SqliteSink:
             connection.execute("BEGIN IMMEDIATE")
         if here is not None and large is not None and (large.part or not large.last):
             self._within = here
-        parts = fold(batch)
         connection.execute("SAVEPOINT batch")
-        self._apply(parts)
+        self._apply(batch)
         connection.execute("RELEASE batch")
         if large is not None and not large.last:
             self._within = (large.id, large.part + 1)
@@ -124,17 +133,17 @@ class SqliteSink:
 
     def _roll_back(self) -> None:
         self._within = None
+        self._forget_altered()
         with contextlib.suppress(sqlite3.Error):
             if self._store.connection.in_transaction:
                 self._store.connection.execute("ROLLBACK")
 
-    def _apply(self, parts: list[Group | Barrier]) -> None:
+    def _apply(self, batch: Batch) -> None:
         """Write all; where a row is refused, begin again row by row and find every other."""
         connection = self._store.connection
         writer = Writer(connection)
         try:
-            for part in parts:
-                self._plan(part)
+            for part in self._parts(batch):
                 if isinstance(part, Group):
                     writer.write(part, self._plans)
                 else:
@@ -143,13 +152,12 @@ class SqliteSink:
             if not isinstance(error, Missed) and not is_data(error):
                 raise
             connection.execute("ROLLBACK TO batch")
-            self._plans.clear()
-            self._apply_singly(parts, writer)
+            self._forget_altered()
+            self._apply_singly(batch, writer)
 
-    def _apply_singly(self, parts: list[Group | Barrier], writer: Writer) -> None:
+    def _apply_singly(self, batch: Batch, writer: Writer) -> None:
         reasons: dict[Ref, str] = {}
-        for part in parts:
-            self._plan(part)
+        for part in self._parts(batch):
             if isinstance(part, Group):
                 reasons |= writer.write_singly(part, self._plans)
             else:
@@ -157,23 +165,42 @@ class SqliteSink:
         if reasons:
             self._store.connection.execute("ROLLBACK TO batch")
             self._store.connection.execute("RELEASE batch")
-            self._plans.clear()
+            self._forget_altered()
             raise refusal(reasons)
 
-    def _plan(self, part: Group | Barrier) -> None:
-        """Make sure of the tables that come up in the stream for the first time."""
-        if isinstance(part, Group):
-            tables = [effects.table for effects in part.tables]
-        else:
-            tables = [] if isinstance(part.item, SchemaChange) else [part.item.table]
-        missing = tuple(table for table in tables if table not in self._plans)
-        if missing:
-            self._prepare(missing)
+    def _parts(self, batch: Batch) -> Iterator[Group | Barrier]:
+        """Yield what is to be written, each once its tables are what they have to be."""
+        parts = fold(batch)
+        versions: dict[Table, Met] = {}
+        for part in parts:
+            if isinstance(part, Barrier) and isinstance(part.item, SchemaChange):
+                version = batch.transactions[part.ref[0]].version
+                self._altering.move(part.item, version)
+                self._plans.clear()
+                versions = versions or met(batch)
+                new = part.item.new
+                if new is not None:
+                    self._prepare([versions.get(new, Met(new, version, renamed=part.item.renamed))])
+                continue
+            missing = [table for table in dict.fromkeys(tables_of([part])) if table not in self._plans]
+            if missing:
+                versions = versions or met(batch)
+                self._prepare([versions[table] for table in missing])
+            yield self._fitted(part) if isinstance(part, Group) else part
+
+    def _fitted(self, group: Group) -> Group:
+        """Return the group without columns that the targets do not follow."""
+        fit = [fitted(effects, self._plans[effects.table].table) for effects in group.tables]
+        return Group(fit) if any(one is not other for one, other in zip(fit, group.tables, strict=True)) else group
+
+    def _forget_altered(self) -> None:
+        """What was altered is undone."""
+        self._plans.clear()
+        self._altering.undone()
 
     def _pass(self, barrier: Barrier) -> None:
         item = barrier.item
         if isinstance(item, SchemaChange):
-            self._plans.clear()
             return
         name = quote(item.table.name)
         if isinstance(item, CopyStart) and not item.again:
