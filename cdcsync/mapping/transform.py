@@ -209,11 +209,10 @@ class Mapping:
 
     def _schema_change(self, item: SchemaChange, given: Transaction) -> Iterator[SchemaChange]:
         """Yield the changes for the targets, none when it does not concern them. Raises Fatal."""
-        old = _each(self._plan(item.old, given)) if item.old is not None else ()
         if item.new is None:
-            for plan in old:
-                yield from _dropped(plan, item, given)
+            yield from self._dropped(item, given)
             return
+        old = _each(self._plan(item.old, given)) if item.old is not None else ()
         self._judge(item.old, item.new, old, given)
         for number, plan in enumerate(_each(self._plan(item.new, given))):
             was = old[number].targets if number < len(old) else ()
@@ -222,6 +221,17 @@ class Mapping:
                 if before != target:
                     renamed = renamed_target(plan.rule.mapping, target, item.renamed)
                     yield SchemaChange(before, target, item.statement, renamed)
+
+    def _dropped(self, item: SchemaChange, given: Transaction) -> Iterator[SchemaChange]:
+        """Yield the drop of a table for its targets that follow it; the others keep what they have. Raises Fatal."""
+        old = item.old
+        for rule, names in self._choose(old.schema, old.name) if old is not None else ():
+            follows = rule.mapping.follows
+            if follows.mode is Mode.STOP and old is not None:
+                raise stopped(old, ["it was dropped"], given.position.encode())
+            if follows.takes(Alteration.DROP_TABLE):
+                for schema, name in names:
+                    yield SchemaChange(Table(schema, name, ()), None, item.statement)
 
     def _judge(self, old: Table | None, new: Table, plans: tuple[Plan, ...], given: Transaction) -> None:
         """Stop where a target cannot follow, or is told not to."""
@@ -457,16 +467,6 @@ def _refusal(reasons: ReadOnly[tuple[int, int], Unmappable]) -> Rejected:
         {at: str(reason) for at, reason in named.items()},
         {at: reason.change for at, reason in named.items()},
     )
-
-
-def _dropped(plan: Plan, item: SchemaChange, given: Transaction) -> Iterator[SchemaChange]:
-    """Yield the drop of a table for its targets that follow it; the others keep what they have. Raises Fatal."""
-    follows = plan.rule.mapping.follows
-    if follows.mode is Mode.STOP:
-        raise stopped(plan.source, ["it was dropped"], given.position.encode())
-    if follows.takes(Alteration.DROP_TABLE):
-        for target in plan.targets:
-            yield SchemaChange(target, None, item.statement)
 
 
 def _each(plan: Plan | Several | None) -> tuple[Plan, ...]:

@@ -26,7 +26,7 @@ _TABLES: Final = (
 )
 _COLUMNS: Final = (
     "SELECT TABLE_NAME, COLUMN_NAME, COLUMN_TYPE, CHARACTER_SET_NAME, IS_NULLABLE, EXTRA, DATA_TYPE, "
-    "CHARACTER_OCTET_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION FROM information_schema.COLUMNS "
+    "CHARACTER_OCTET_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION, COLUMN_DEFAULT FROM information_schema.COLUMNS "
     "WHERE TABLE_SCHEMA = %s AND TABLE_NAME IN %s ORDER BY TABLE_NAME, ORDINAL_POSITION"
 )
 _KEYS: Final = (
@@ -41,9 +41,10 @@ _VERSIONED: Final = (
     "SELECT TABLE_NAME FROM information_schema.TABLES "
     "WHERE TABLE_SCHEMA = %s AND TABLE_NAME IN %s AND TABLE_TYPE = 'SYSTEM VERSIONED'"
 )
+_NUMBER: Final = re.compile(r"-?[0-9.]+(?:e[-+]?\d+)?")
 _GENERATED: Final = re.compile(r"\b(VIRTUAL|STORED|PERSISTENT)\b")
 _JSON_CHECK: Final = re.compile(r"json_valid\(`((?:[^`]|``)+)`\)", re.IGNORECASE)
-_DECLARED, _OCTETS, _PRECISION, _SCALE, _FRACTION = 2, 7, 8, 9, 10
+_DECLARED, _OCTETS, _PRECISION, _SCALE, _FRACTION, _DEFAULT = 2, 7, 8, 9, 10, 11
 """Places in a row of `_COLUMNS`."""
 
 
@@ -85,7 +86,8 @@ def _look(connection: Connection, schema: str, names: Sequence[str]) -> dict[str
         jsons = {
             match[1].replace("``", "`") for row in checked.get(name, ()) if (match := _JSON_CHECK.fullmatch(row[1]))
         }
-        hint = tuple([_hint(row, jsons) for row in rows])
+        quoted = connection.server.flavor is Flavor.MARIADB
+        hint = tuple([_hint(row, jsons, quoted=quoted) for row in rows])
         found[name] = Hints(hint, tuple([row[1] for row in keys.get(name, ())]), name in versioned), rows
     return found
 
@@ -94,11 +96,28 @@ def _by_table(rows: Iterable[Answer]) -> dict[str, list[Answer]]:
     return {str(name): list(each) for name, each in groupby(rows, lambda row: row[0])}
 
 
-def _hint(row: Answer, jsons: set[str]) -> ColumnHint:
+def _hint(row: Answer, jsons: set[str], *, quoted: bool) -> ColumnHint:
     _, name, declared, charset, nullable, extra = row[:6]
     if name in jsons and declared == "longtext":
         declared = "json"
-    return ColumnHint(name, declared, charset or "", nullable == "YES", bool(_GENERATED.search(str(extra).upper())))
+    said = str(extra).upper()
+    default = _default(row[_DEFAULT], said, quoted=quoted)
+    if default is None and row[_DEFAULT] is None and nullable != "YES" and "AUTO_INCREMENT" not in said:
+        default = ""
+    generated = bool(_GENERATED.search(said.replace("DEFAULT_GENERATED", "")))
+    return ColumnHint(name, declared, charset or "", nullable == "YES", generated, default)
+
+
+def _default(text: object, extra: str, *, quoted: bool) -> str | None:
+    """Return the value of a constant default; MariaDB writes texts in quotes, and expressions without."""
+    if text is None or "DEFAULT_GENERATED" in extra:
+        return None
+    said = text.decode() if isinstance(text, bytes) else str(text)
+    if quoted:
+        if len(said) > 1 and said[0] == said[-1] == "'":
+            return said[1:-1].replace("''", "'").replace("\\\\", "\\")
+        return said if _NUMBER.fullmatch(said) else None
+    return None if said.upper().startswith("CURRENT_TIMESTAMP") else said
 
 
 def _table(schema: str, name: str, hint: Hints, columns: Sequence[Answer]) -> Table:

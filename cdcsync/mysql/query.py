@@ -43,6 +43,9 @@ class Effects:
     database_gone: str = ""
     rows: bool = False
     """It changes rows by itself: logged as a statement."""
+    columns: tuple[tuple[str, str], ...] = ()
+    """Old and new names of columns that it renames, of the one table in `altered`."""
+    created: tuple[Name, ...] = ()
     opens: bool = False
     """Rows follow: CREATE TABLE ... START TRANSACTION."""
 
@@ -223,6 +226,7 @@ def _alter(words: _Words) -> Effects:
     rest = words.rest()
     for index, token in enumerate(rest):
         following = rest[index + 1] if index + 1 < len(rest) else _Token("", "p")
+        made = replace(made, columns=(*made.columns, *_renamed_column(rest[index : index + 7])))
         if token.kind == following.kind == "w" and (token.text.upper(), following.text.upper()) in _SILENT:
             made = replace(made, unlogged=f"{token.text} {following.text}".upper())
         elif token.says("WITH", "CONVERT") and following.says("TABLE"):
@@ -235,6 +239,17 @@ def _alter(words: _Words) -> Effects:
             if new is not None:
                 return replace(_moved([(name, new)]), unlogged=made.unlogged)
     return made
+
+
+def _renamed_column(words: list[_Token]) -> Iterator[tuple[str, str]]:
+    """Yield old and new name where RENAME COLUMN old TO new, or CHANGE COLUMN old new, stands at the front."""
+    found = [word for word in words[1:] if not word.says("COLUMN", "IF", "EXISTS", "TO")]
+    renames = words[0].says("RENAME") and len(words) > 1 and words[1].says("COLUMN")
+    if not (renames or words[0].says("CHANGE")) or len(found) < 2:  # noqa: PLR2004  two names
+        return
+    old, new = found[:2]
+    if old.kind in {"w", "q"} and new.kind in {"w", "q"} and old.text != new.text:
+        yield old.text, new.text
 
 
 def _create(words: _Words) -> Effects:
@@ -251,6 +266,7 @@ def _create(words: _Words) -> Effects:
     return Effects(
         altered=(name,),
         gone=(name,) if replaced else (),
+        created=(name,),
         rows=any(token.says("SELECT") for token in rest),
         opens=[token.text.upper() for token in rest[-2:]] == ["START", "TRANSACTION"],
     )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
-from cdcsync.change import Batch, CopyStart
+from cdcsync.altering import Altering
+from cdcsync.change import CopyStart
 from cdcsync.errors import End, Fatal, Rejected
-from cdcsync.folding import fold, refusal, tables_of
+from cdcsync.evolution import Met, met
+from cdcsync.folding import fold, refusal, stretches, tables_of
 from cdcsync.mysql import rebuild
+from cdcsync.mysql.alter import MysqlGround
 from cdcsync.mysql.connection import connect
 from cdcsync.mysql.errors import MysqlError, is_about_rows, verdict
 from cdcsync.mysql.foreign_keys import ForeignKeys, Place, place_of
@@ -23,15 +26,18 @@ from cdcsync.positions import kept_elsewhere, refuse_gone
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cdcsync.change import Position, Step, Table
-    from cdcsync.folding import Ref
+    from cdcsync.change import Batch, Position, SchemaChange, Step, Table
+    from cdcsync.folding import Barrier, Ref
     from cdcsync.mysql.config import MysqlSink as MysqlSinkConfig
+    from cdcsync.mysql.connection import Connection
     from cdcsync.mysql.writer import Part
     from cdcsync.ports import SinkContext
 
 _PART: Final = "SAVEPOINT cdcsync_part"
 _PART_DONE: Final = "RELEASE SAVEPOINT cdcsync_part"
 _PART_UNDONE: Final = "ROLLBACK TO SAVEPOINT cdcsync_part"
+ALTER_WAIT_S: Final = 10
+"""How long an ALTER waits for a table that a large transaction may have written to itself."""
 _WRITING: Final = "writing to the target"
 
 
@@ -67,9 +73,11 @@ class MysqlSink:
             self._plans.clear()
             self._within = None
             self._durable = None
+            ground = MysqlGround(self._session, self._target_at, self._config.database, self._context.pipeline)
+            self._altering = Altering(ground, self._context.follows)
             gone = [table for table in self._context.tables if self._target.there(table) is None]
             refuse_gone(self._context.pipeline, gone, self._store.known)
-            self._prepare(self._context.tables)
+            self._prepare([Met(table, 0) for table in self._context.tables if not self._altering.waits(table)])
             self._writer = Writer(connection, self._plan_of, self._place, lambda: self._foreign_keys)
         return stored.epoch if stored else 0
 
@@ -82,26 +90,57 @@ class MysqlSink:
             if self._within is not None and (large is None or self._within != (large.id, large.part)):
                 self._within = None
                 self._undo()
-            folded = fold(batch)
-            self._prepare(tables_of(folded))
-            parts = self._writer.plan(folded)
+            found = stretches(fold(batch))
+            versions: dict[Table, Met] = {}
             last = large is None or large.last
-            closing = self._closing(batch) if last else Request("DO 1")
-            self._write(parts, closing)
+            for number, (barriers, parts) in enumerate(found):
+                if barriers:
+                    self._follow(batch, barriers, versions)
+                new = [table for table in dict.fromkeys(tables_of(parts)) if table not in self._plans]
+                if new:
+                    versions = versions or met(batch)
+                    self._prepare([versions[table] for table in new])
+                until = found[number + 1][0][0].ref[0] if number + 1 < len(found) else None
+                if until is not None:
+                    self._write_before(batch, self._writer.plan(parts), until)
+                else:
+                    closing = self._closing(batch.position) if last else Request("DO 1")
+                    self._write(self._writer.plan(parts), closing)
             if not last and large is not None:
                 self._within = large.id, large.part + 1
                 return None
-            return self._commit(batch)
+            return self._commit(batch.position)
+
+    def _write_before(self, batch: Batch, parts: Sequence[Part], until: int) -> None:
+        """Commit what comes before a schema change, with the position after the transactions that are whole."""
+        if self._within is not None or not until:
+            self._write(parts, Request("DO 1"))
+            if self._within is None:
+                self._store.connection.run(["COMMIT"])
+            return
+        position = batch.transactions[until - 1].position
+        self._write(parts, self._closing(position))
+        self._commit(position)
+
+    def _follow(self, batch: Batch, barriers: Sequence[Barrier], versions: dict[Table, Met]) -> None:
+        """Follow schema changes; what was written before them is committed."""
+        versions.update(met(batch))
+        for barrier in barriers:
+            item, version = cast("SchemaChange", barrier.item), batch.transactions[barrier.ref[0]].version
+            self._altering.move(item, version)
+            names = {each.qualified for each in (item.old, item.new) if each is not None}
+            self._plans = {table: plan for table, plan in self._plans.items() if table.qualified not in names}
+            if item.new is not None:
+                self._prepare([versions.get(item.new, Met(item.new, version, renamed=item.renamed))])
 
     def rebuild(self, step: Step, tables: Sequence[Table], position: Position) -> Position:
         """Take one step, then store the position; a step taken already does nothing. See `ports.Rebuilder`."""
         with self._judged("building tables anew"):
             self._store.load()
             rebuild.take(self._store.connection, self._config.database, step, tables)
-            batch = Batch((), position, 0, 0)
-            self._write([], self._closing(batch))
+            self._write([], self._closing(position))
             self._plans.clear()
-            return self._commit(batch)
+            return self._commit(position)
 
     def flush(self) -> Position | None:
         """Nothing waits but an unfinished transaction, which is never committed early."""
@@ -123,9 +162,9 @@ class MysqlSink:
     def _opening(self) -> list[str]:
         return [_PART] if self._within else ["BEGIN"]
 
-    def _closing(self, batch: Batch) -> Request:
-        self._store.expect(batch.position.encode())
-        return Request(self._store.saving(batch.position), finds=True)
+    def _closing(self, position: Position) -> Request:
+        self._store.expect(position.encode())
+        return Request(self._store.saving(position), finds=True)
 
     def _write(self, parts: Sequence[Part], closing: Request) -> None:
         """Write all but COMMIT. Raises Rejected, having undone this batch alone, and Fatal when the fence is lost."""
@@ -159,12 +198,12 @@ class MysqlSink:
             raise refusal(reasons)
         return self._store.connection.run([closing.sql]) == [1]
 
-    def _commit(self, batch: Batch) -> Position:
+    def _commit(self, position: Position) -> Position:
         self._store.connection.run(["COMMIT"])
         self._within = None
-        self._durable = batch.position
-        self._store.reach(batch.position.encode())
-        return batch.position
+        self._durable = position
+        self._store.reach(position.encode())
+        return position
 
     def _refuse_lost(self, error: MysqlError) -> None:
         """Raise what is not about rows; the transaction goes with the connection."""
@@ -185,19 +224,20 @@ class MysqlSink:
     def _plan_of(self, table: Table) -> Plan:
         plan = self._plans.get(table)
         if plan is None:
-            self._prepare([table])
+            self._prepare([Met(table, 0)])
             plan = self._plans[table]
         return plan
 
-    def _prepare(self, tables: Sequence[Table]) -> None:
-        """Plan what is new, creating or checking it at the target. Raises Fatal naming all misfits."""
-        new = [table for table in dict.fromkeys(tables) if table not in self._plans]
+    def _prepare(self, tables: Sequence[Met]) -> None:
+        """Plan what is new, altering, creating or checking it at the target. Raises Fatal naming all misfits."""
+        new = [each for each in tables if each.table not in self._plans]
         if not new:
             return
         connection = self._store.connection
         packet_max = int(connection.server.variable("max_allowed_packet", "1048576"))
         found: list[tuple[str, Sequence[str]]] = []
-        for table in new:
+        for each in new:
+            table = self._altering.prepare(each)
             if self._within is not None and self._target.there(table) is None:
                 self._create_apart(table)
             there, lines = self._target.prepare(table, create=self._config.create_tables)
@@ -205,7 +245,8 @@ class MysqlSink:
             if lines or there is None:
                 found.append((name, lines))
             else:
-                self._plans[table] = Plan(table, name, there, packet_max)
+                self._altering.settle(each)
+                self._plans[each.table] = Plan(table, name, there, packet_max)
         refuse_misfits(found)
         databases = {self._target.place(table)[0] for table in self._plans}
         self._foreign_keys = ForeignKeys.read(connection, databases)
@@ -214,9 +255,22 @@ class MysqlSink:
         """Create a table in a session of its own: in ours it would commit the transaction that is open."""
         if not self._config.create_tables:
             return
+        with self._session() as other:
+            self._target_at(other).prepare(table, create=True)
+
+    def _target_at(self, connection: Connection) -> Target:
+        return Target(connection, self._config.database)
+
+    @contextmanager
+    def _session(self) -> Iterator[Connection]:
+        """Give a session that is in no transaction: another one while a large transaction is open in ours."""
+        if self._within is None:
+            yield self._store.connection
+            return
         purpose = f"cdcsync {self._context.pipeline}"
         with connect(self._config, purpose=purpose, end=End.SINK, read_write=True) as other:
-            Target(other, self._config.database).prepare(table, create=True)
+            other.execute(f"SET SESSION lock_wait_timeout = {ALTER_WAIT_S}")
+            yield other
 
     @contextmanager
     def _judged(self, doing: str) -> Iterator[None]:

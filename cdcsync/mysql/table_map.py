@@ -93,6 +93,8 @@ class Layout:
     """By column; of `described` alone."""
     hidden: tuple[bool, ...] = ()
     """By column: the server's own, which no SELECT shows (of a functional or hash index); of `described` alone."""
+    defaults: tuple[str | None, ...] = ()
+    """By column: the text of its default; of `described` alone."""
 
     @property
     def qualified(self) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from cdcsync.change import Change, Operation, SchemaChange
+from cdcsync.change import Change, Operation, SchemaChange, Table
 from cdcsync.errors import Fatal
 from cdcsync.mysql import table_map
 from cdcsync.mysql.catalogue import SYSTEM
@@ -15,9 +16,9 @@ from cdcsync.mysql.rows import RowsDecoder
 from cdcsync.mysql.types import described, is_unmeasured, table_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from cdcsync.change import Item, Table
+    from cdcsync.change import Column, Item
     from cdcsync.mysql.binlog import Framing, Query
     from cdcsync.mysql.config import ZeroDates
     from cdcsync.mysql.query import Effects, Name
@@ -65,6 +66,8 @@ class Tables:
         """Their names, as they were when they were last needed."""
         self._plans: dict[Name, Plan] = {}
         """The newest of each table."""
+        self._gone: set[Name] = set()
+        """Dropped, as far as this process has seen."""
         self._statements: dict[Name, str] = {}
         """What altered a table since its newest plan was made."""
 
@@ -110,7 +113,7 @@ class Tables:
             self._refuse_rows(query)
         if done.database_gone:
             self._refuse_database(self._folded((done.database_gone, ""))[0])
-        self._refuse_moves(done)
+        items = self._moves(done, query.text)
         if done.unlogged:
             for name in done.altered:
                 if self._wants(name):
@@ -120,13 +123,36 @@ class Tables:
             if self._wants(name):
                 self._statements[self._folded(name)] = query.text
                 self._listed = None
-        return [self._truncate(self._folded(name)) for name in done.truncated if self._wants(name)], done.opens
+                items += self._renames(self._folded(name), done, query.text)
+        items += [self._truncate(self._folded(name)) for name in done.truncated if self._wants(name)]
+        return items + self._created(done), done.opens
+
+    def _renames(self, name: Name, done: Effects, text: str) -> list[Item]:
+        """Return that columns have other names: told at once, as no row may come before the next start."""
+        table = self._table(name) if done.columns else None
+        if table is None:
+            return []
+        back = {new: old for old, new in done.columns if new in table.at and old not in table.at}
+        old = replace(table, columns=_named(table, back), key=tuple(back.get(each, each) for each in table.key))
+        names = {one: other for one, other in done.columns if one in old.at}
+        new = replace(old, columns=_named(old, names), key=tuple(names.get(each, each) for each in old.key))
+        return [SchemaChange(old, new, text, tuple(names.items()))] if names else []
+
+    def _created(self, done: Effects) -> list[Item]:
+        """Return that tables which were dropped are there again, and empty."""
+        again = [self._folded(name) for name in done.created if self._folded(name) in self._gone]
+        self._gone.difference_update(again)
+        return [Change(table, Operation.TRUNCATE, None, None) for name in again if (table := self._table(name))]
+
+    def _table(self, name: Name) -> Table | None:
+        """Return a wanted table as the log showed it last, or as the catalogue has it now."""
+        plan = self._plans.get(name)
+        if plan is not None and plan.table is not None:
+            return plan.table
+        return next((each for each in self._known() if (each.schema, each.name) == name), None)
 
     def _truncate(self, name: Name) -> Item:
-        plan = self._plans.get(name)
-        table = plan.table if plan is not None else None
-        if table is None:
-            table = next((each for each in self._known() if (each.schema, each.name) == name), None)
+        table = self._table(name)
         if table is None:
             msg = f"{_dotted(name)} was truncated, and is gone since"
             raise Fatal(msg, hint=REMEDY)
@@ -160,18 +186,47 @@ class Tables:
                 msg = f"database {schema} was dropped, with {_dotted(name)}"
                 raise Fatal(msg, hint=REMEDY)
 
-    def _refuse_moves(self, done: Effects) -> None:
-        """Stop where a wanted table goes, or one comes that had rows before; a copy that takes its place may."""
-        swapped = _swapped(done)
+    def _moves(self, done: Effects, text: str) -> list[Item]:
+        """Return what went and what has another name. Raises Fatal where rows would be missing.
+
+        A copy that takes the table's place has its rows; an online schema change ends so, in one statement or in two.
+        """
+        swapped, new_names = _swapped(done), dict(done.renamed)
+        items: list[Item] = []
         for name in done.gone:
-            if self._wants(name) and name not in swapped:
-                new = dict(done.renamed).get(name)
-                msg = f"table {_dotted(name)} was " + (f"renamed to {_dotted(new)}" if new else "dropped or replaced")
+            new = new_names.get(name)
+            if not self._wants(name) or name in swapped or (new is not None and _is_left(name, new)):
+                continue
+            if new is None:
+                items.append(SchemaChange(self._plan_table(name), None, text))
+                self._gone.add(self._folded(name))
+            elif self._wants(new):
+                items.append(self._renamed(name, new, text))
+            else:
+                msg = f"table {_dotted(name)} was renamed to {_dotted(new)}"
                 raise Fatal(msg, hint=REMEDY)
         for old, new in done.renamed:
-            if self._wants(new) and new not in swapped and not self._wants(old):
+            if self._wants(new) and new not in swapped and not self._wants(old) and not _is_shadow(old, new):
                 msg = f"table {_dotted(old)} was renamed to {_dotted(new)}: its rows until then are not in the target"
                 raise Fatal(msg, hint=REMEDY)
+        return items
+
+    def _plan_table(self, name: Name) -> Table:
+        """Return a table that is gone, without columns where the log has not shown it."""
+        schema, table = self._folded(name)
+        plan = self._plans.get((schema, table))
+        return plan.table if plan is not None and plan.table is not None else Table(schema, table, ())
+
+    def _renamed(self, name: Name, new: Name, text: str) -> Item:
+        """Return that a table has another name, which is wanted too."""
+        schema, table = self._folded(new)
+        plan = self._plans.pop(self._folded(name), None)
+        old = plan.table if plan is not None else self._table((schema, table))
+        if old is None:
+            msg = f"table {_dotted(name)} was renamed to {_dotted(new)}, and is gone since"
+            raise Fatal(msg, hint=REMEDY)
+        first, last = self._folded(name)
+        return SchemaChange(replace(old, schema=first, name=last), replace(old, schema=schema, name=table), text)
 
     def _wants(self, name: Name) -> bool:
         schema, table = self._folded(name)
@@ -179,6 +234,22 @@ class Tables:
 
     def _folded(self, name: Name) -> Name:
         return (name[0].lower(), name[1].lower()) if self._folds else name
+
+
+def _named(table: Table, names: Mapping[str, str]) -> tuple[Column, ...]:
+    return tuple(replace(column, name=names.get(column.name, column.name)) for column in table.columns)
+
+
+def _is_left(name: Name, new: Name) -> bool:
+    """Return whether a table is put aside by an online schema change, whose copy takes its place next."""
+    found = _LEFT.fullmatch(new[1])
+    return found is not None and (name[0], found["of"]) == (new[0], name[1])
+
+
+def _is_shadow(old: Name, new: Name) -> bool:
+    """Return whether a copy takes the place of its table."""
+    found = _SHADOWS.fullmatch(old[1])
+    return found is not None and (old[0], found["of"]) == (new[0], new[1])
 
 
 def _swapped(done: Effects) -> set[Name]:

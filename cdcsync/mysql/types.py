@@ -13,8 +13,9 @@ from cdcsync.mysql.charsets import BINARY
 from cdcsync.types import Kind, Type
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from cdcsync.change import Value
     from cdcsync.mysql.table_map import Layout
 
 SYSTEM: Final = "mysql"
@@ -34,6 +35,8 @@ class ColumnHint:
     """CHARACTER_SET_NAME; empty where it has none."""
     nullable: bool = True
     generated: bool = False
+    default: str | None = None
+    """What a row has that was there before the column, as text; None: nobody knows, or NULL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,7 @@ def _hinted(layout: Layout, hints: Sequence[ColumnHint | None]) -> Layout:
         geometries=layout.geometries or tuple([_GEOMETRIES.get(text.partition(" ")[0], 0) for text in declared]),
         declared=declared,
         generated=tuple([bool(hint and hint.generated) for hint in hints]),
+        defaults=tuple([hint.default if hint else None for hint in hints]),
         hidden=tuple(
             [
                 hint is None and _HIDDEN.fullmatch(name) is not None
@@ -219,12 +223,31 @@ def table_of(layout: Layout) -> Table:
         raise _versioned(layout)
     columns = tuple(
         [
-            Column(name, column_type(layout, index), layout.nullable[index], layout.generated[index])
-            for index, name in enumerate(layout.names)
+            _column(layout, index, column_type(layout, index))
+            for index in range(len(layout.names))
             if not layout.hidden[index]
         ]
     )
     return Table(layout.schema, layout.name, columns, tuple([layout.names[index] for index in layout.key]))
+
+
+def _column(layout: Layout, index: int, kind: Type) -> Column:
+    default = layout.defaults[index] if layout.defaults else None
+    initial = _INITIAL[kind.kind](default) if default is not None and kind.kind in _INITIAL else None
+    return Column(layout.names[index], kind, layout.nullable[index], layout.generated[index], initial)
+
+
+_INITIAL: Final[Mapping[Kind, Callable[[str], Value]]] = {
+    Kind.INTEGER: lambda text: int(text or "0"),
+    Kind.FLOAT: lambda text: float(text or "0"),
+    Kind.DECIMAL: lambda text: text or "0",
+    Kind.TEXT: str,
+    Kind.ENUM: str,
+    Kind.DATE: lambda text: text or None,
+    Kind.TIME: lambda text: text or None,
+    Kind.TIMESTAMP: lambda text: text.replace(" ", "T") or None,
+}
+"""From a default's text; an empty one is that of a column which is NOT NULL and has none."""
 
 
 _PERIOD: Final = ("row_start", "row_end")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cdcsync.change import CopyStart, SchemaChange
 from cdcsync.errors import Fatal, Rejected
-from cdcsync.folding import NOT_THERE, Group, complete, known, refs_of
+from cdcsync.folding import NOT_THERE, Group, complete, fitted, known, refs_of
 from cdcsync.mysql.blame import Fault, fault_of
 from cdcsync.mysql.errors import MysqlError, describe, is_about_rows
 from cdcsync.mysql.literals import Unfit
@@ -113,8 +113,9 @@ class Writer:
         A delete that cascades at the target must not meet a child that moves to another parent in this group.
         """
         keys = self._foreign_keys()
+        planned = [(self._plan_of(effects.table), effects) for effects in group.tables]
         tables = sorted(
-            ((self._place(effects.table), self._plan_of(effects.table), effects) for effects in group.tables),
+            ((self._place(plan.table), plan, fitted(effects, plan.table)) for plan, effects in planned),
             key=lambda each: keys.rank(each[0]),
         )
         early = [each for each in tables if not keys.is_parent(each[0]) or each[2].steps]
@@ -130,9 +131,8 @@ class Writer:
         for barrier in barriers:
             item = barrier.item
             if isinstance(item, SchemaChange):
-                if item.new is not None:
-                    self._plan_of(item.new)
-            elif isinstance(item, CopyStart) and not item.again:
+                continue
+            if isinstance(item, CopyStart) and not item.again:
                 self._refuse_rows(self._plan_of(item.table).name)
             else:
                 self._plan_of(item.table)

@@ -379,7 +379,8 @@ def test_a_dropped_table_is_dropped_at_the_target_only_when_that_is_asked_for() 
     drop = SchemaChange(ORDERS, None, "DROP TABLE")
 
     assert mapped(mapping(), drop) == []
-    assert mapped(mapping(schema_changes={"include": ["drop_table"]}), drop) == [drop]
+    (got,) = mapped(mapping(schema_changes={"include": ["drop_table"]}), drop)
+    assert got == SchemaChange(Table("shop", "orders", ()), None, "DROP TABLE")
 
 
 def test_targets_of_several_tables_lose_nothing_that_one_of_them_has() -> None:
