@@ -72,16 +72,20 @@ def folder() -> Iterator[Path]:
 
 def figures(rounds: dict[str, list[Usage]], rows: int) -> list[Figure]:
     """Return medians; the ratio is taken round by round against the first contender."""
+
+    def rate(usage: Usage) -> float:
+        return (rows if usage.rows is None else usage.rows) / usage.wall_s
+
     first = next(iter(rounds.values()))
     return [
         Figure(
             contender=name,
-            rate=statistics.median(rows / usage.wall_s for usage in usages),
+            rate=statistics.median(map(rate, usages)),
             cpu_s=statistics.median(usage.cpu_s for usage in usages),
             peak_mb=max(usage.peak_mb for usage in usages),
             wall_s=statistics.median(usage.wall_s for usage in usages),
             ratio=statistics.median(
-                base.wall_s / usage.wall_s for base, usage in zip(first[-len(usages) :], usages, strict=True)
+                rate(usage) / rate(base) for base, usage in zip(first[-len(usages) :], usages, strict=True)
             ),
         )
         for name, usages in rounds.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 PEER = HERE / "debezium" / "Peer.java"
+ARRIVALS_MAX_S = 300.0
 
 
 def make_slot(server: PostgresServer, slot: str) -> None:
@@ -59,16 +61,59 @@ class Subscription:
         target.execute("alter subscription peer refresh publication with (copy_data = false)")
         target.execute("alter subscription peer disable")
 
-    def run_to(self, last_id: int) -> float:
-        """Enable it until the row of that id is applied, then disable it; return the seconds."""
-        with psycopg.connect(self._target.url(), autocommit=True) as target:
-            began = time.monotonic()
-            target.execute("alter subscription peer enable")
-            while target.execute("select from bench where id = %s", (last_id,)).fetchone() is None:
-                time.sleep(0.01)
-            seconds = time.monotonic() - began
-            target.execute("alter subscription peer disable")
-        return seconds
+    def run_to(self, last_id: int) -> Arrivals:
+        """Enable it until the row of that id is applied, then disable it."""
+        arrivals = Arrivals(self._target, last_id)
+        self._target.execute("alter subscription peer enable")
+        arrivals.join()
+        self._target.execute("alter subscription peer disable")
+        return arrivals
+
+
+class Arrivals(threading.Thread):
+    """Watches rows arrive at a target, in the order of their ids, from a contender's start on; one look every 20 ms.
+
+    The rate is that between the first look that finds a new row and the one that finds the last: PostgreSQL's launcher
+    lets a subscription's worker wait for up to 5 s, a daemon of ours begins at once, and neither says how fast it is.
+    """
+
+    def __init__(self, target: PostgresServer, last_id: int) -> None:
+        super().__init__(daemon=True)
+        self._url = target.url()
+        self._last_id = last_id
+        self.start_s = self.wall_s = 0.0
+        """Until the first rows were there; from then until all were."""
+        self.rows = 0
+        """How many came in `wall_s`."""
+        self._before = self._newest()
+        self._began = time.monotonic()
+        self.start()
+
+    def run(self) -> None:
+        """Look until all rows are there, or nothing came for long: then `wall_s` stays 0."""
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            first, first_at = self._wait(connection, self._before + 1)
+            last, last_at = self._wait(connection, self._last_id)
+        self.start_s = first_at - self._began
+        self.wall_s, self.rows = last_at - first_at, last - first
+
+    def _wait(self, connection: psycopg.Connection, until: int) -> tuple[int, float]:
+        end = time.monotonic() + ARRIVALS_MAX_S
+        while (newest := _newest(connection)) < until:
+            if time.monotonic() > end:
+                msg = f"row {until} does not arrive"
+                raise RuntimeError(msg)
+            time.sleep(0.02)
+        return newest, time.monotonic()
+
+    def _newest(self) -> int:
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            return _newest(connection)
+
+
+def _newest(connection: psycopg.Connection) -> int:
+    row = connection.execute("select coalesce(max(id), 0) from bench").fetchone()
+    return int(row[0]) if row else 0
 
 
 class Debezium:

@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -88,6 +89,13 @@ def _textual(row: dict[str, Any]) -> tuple[object, ...]:
 
 def _against_subscription(name: str, rows: int, rounds: int, rows_per_transaction: int) -> Result:
     usages: dict[str, list[Usage]] = {}
+    starts: dict[str, list[float]] = {}
+
+    def note(name: str, arrivals: peers.Arrivals, usage: Usage) -> None:
+        starts.setdefault(name, []).append(arrivals.start_s)
+        steady = replace(usage, wall_s=arrivals.wall_s, rows=arrivals.rows)
+        usages.setdefault(name, []).append(steady)
+
     with server() as source, server() as native, server() as target, folder() as place:
         ours = Ours("ours", place)
         ours.configure(postgres(source), _sink(target))
@@ -97,11 +105,13 @@ def _against_subscription(name: str, rows: int, rounds: int, rows_per_transactio
             written = traffic.write(source, rows, rows_per_transaction)
 
             def natively(last_id: int = written.last_id) -> None:
-                seconds = subscription.run_to(last_id)
-                usages.setdefault("subscription", []).append(Usage(seconds, 0.0, 0.0))
+                note("subscription", subscription.run_to(last_id), Usage(0.0, 0.0, 0.0))
 
-            def by_us(last_lsn: int = written.last_lsn) -> None:
-                usages.setdefault("cdcsync", []).append(ours.run_until(past_lsn(last_lsn), source.password))
+            def by_us(last_id: int = written.last_id, last_lsn: int = written.last_lsn) -> None:
+                arrivals = peers.Arrivals(target, last_id)
+                usage = ours.run_until(past_lsn(last_lsn), source.password)
+                arrivals.join()
+                note("cdcsync", arrivals, usage)
 
             for turn in (natively, by_us) if number % 2 == 0 else (by_us, natively):
                 turn()
@@ -109,7 +119,11 @@ def _against_subscription(name: str, rows: int, rounds: int, rows_per_transactio
         for applied in (native, target):
             figures.prove(traffic.last_rows(applied), want)
         usages = {"subscription": usages["subscription"], "cdcsync": usages["cdcsync"]}
-    return Result(name, rows, figures=figures.figures(usages, rows), proved=f"last {figures.PROVED} rows, all columns")
+    result = Result(name, rows, figures=figures.figures(usages, rows))
+    result.proved = f"last {figures.PROVED} rows, all columns"
+    for contender in usages:
+        result.values[f"{contender}_first_row_s"] = round(statistics.median(starts[contender]), 2)
+    return result
 
 
 def _sink(target: PostgresServer) -> dict[str, Any]:

@@ -21,6 +21,8 @@ class Usage:
     wall_s: float
     cpu_s: float
     peak_mb: float
+    rows: int | None = None
+    """How many rows came in `wall_s`, where that is not all of them: see `peers.Arrivals`."""
 
 
 class Contender:

@@ -1,3 +1,6 @@
+cimport cython
+
+
 cdef class Effect:
     cdef public object key
     cdef public object origin
@@ -41,3 +44,7 @@ cdef class Fold:
 
 
 cpdef bint complete(object row)
+
+
+@cython.locals(at=cython.Py_ssize_t, index=cython.Py_ssize_t, current=Fold, folds=dict, reason=str)
+cpdef list fold(object batch)

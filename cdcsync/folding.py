@@ -31,6 +31,8 @@ Key: TypeAlias = Any
 """The value of a key of one column, or the tuple of the values."""
 
 
+_INSERT, _READ, _DELETE, _TRUNCATE = Operation.INSERT, Operation.READ, Operation.DELETE, Operation.TRUNCATE
+
 NOT_THERE: Final = (
     "the target has no row of this key, and the log did not carry all of its columns: the source has to log whole rows "
     "(PostgreSQL: REPLICA IDENTITY FULL; MySQL: binlog_row_image=FULL)"
@@ -183,17 +185,19 @@ class Fold:
 
     def add(self, change: Any, ref: Any) -> str:
         """Take one change; return why it is rejected, or nothing."""
-        _, operation, before, after = change
+        operation = change.operation
+        after = change.after
         if not self.keyed:
             return self._append(operation, after, ref)
-        if operation is Operation.INSERT or operation is Operation.READ:
+        if operation is _INSERT or operation is _READ:
             return self._insert(after, ref)
+        before = change.before
         old = self._key(before)
         if old is None:
             return (
                 "the log does not carry the key of the row before: ALTER TABLE .. REPLICA IDENTITY FULL at the source"
             )
-        if operation is Operation.DELETE:
+        if operation is _DELETE:
             self._delete(old, before, ref)
             return ""
         return self._update(old, before, after, ref)
@@ -214,7 +218,7 @@ class Fold:
         return key
 
     def _append(self, operation: Any, after: Any, ref: Any) -> str:
-        if operation is not Operation.INSERT and operation is not Operation.READ:
+        if operation is not _INSERT and operation is not _READ:
             return f"{operation} of a table without a key: it can only be appended to"
         if not complete(after):
             return "an incomplete row"
@@ -395,9 +399,9 @@ def fold(batch: Batch) -> list[Group | Barrier]:
     current: Any = None
     for at, transaction in enumerate(batch.transactions):
         for index, item in enumerate(transaction.items):
-            if isinstance(item, Message):
-                continue
-            if not isinstance(item, Change) or item.operation is Operation.TRUNCATE:
+            if type(item) is not Change or item.operation is _TRUNCATE:
+                if isinstance(item, Message):
+                    continue
                 _close(parts, folds)
                 versions.clear()
                 table = None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cdcsync.change import Change, Operation
+from cdcsync.change import Change, Operation, Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cdcsync.change import Item, Row, Table
 
@@ -26,6 +26,32 @@ def run_end(items: Sequence[Item], start: int, total: int) -> int:
             break
         at += 1
     return at
+
+
+def renamed(given: Transaction, targets: Mapping[int, Table]) -> Transaction | None:
+    """Map a transaction of one change of a row that goes through with no more than another table, or none at all.
+
+    `targets` has these by the id of the source's table. None: it has to be looked at.
+    """
+    items = given.items
+    if len(items) != 1 or type(items[0]) is not _CHANGE:
+        return None
+    table, operation, before, after = items[0]
+    target = targets.get(id(table))
+    if target is None or operation is _TRUNCATE:
+        return None
+    if target is table:
+        return given
+    return Transaction(
+        given.id,
+        given.commit_time_us,
+        given.position,
+        given.version,
+        [_new(_CHANGE, (target, operation, before, after))],
+        given.ordinals,
+        given.part,
+        given.last,
+    )
 
 
 def swapped(items: Sequence[Change], target: Table) -> list[Item]:

@@ -53,6 +53,8 @@ class Mapping:
         """By the target's schema and name, and by those of the source tables that go there."""
         self._by_object: dict[int, tuple[Table, Plan | Several | None]] = {}
         """By id; the table beside it is kept alive, so that the id stays its own."""
+        self._renamed: dict[int, Table] = {}
+        """Of these the targets whose changes are the source's, but for the table."""
 
     def __reduce__(self) -> tuple[type[Mapping], tuple[Any, ...]]:
         """Pickle as declared; plans are compiled again where they are needed."""
@@ -128,16 +130,16 @@ class Mapping:
         """
         reasons: dict[tuple[int, int], Unmappable] = {}
         changed = False
+        changes = 0
         mapped: list[Transaction] = []
         for at, transaction in enumerate(batch.transactions):
-            made = self._transaction(transaction, at, reasons)
+            made = rows.renamed(transaction, self._renamed) or self._transaction(transaction, at, reasons)
             changed = changed or made is not transaction
+            changes += len(made.items)
             mapped.append(made)
         if reasons:
             raise _refusal(reasons)
-        if not changed:
-            return batch
-        return replace(batch, transactions=mapped, changes=sum(len(made.items) for made in mapped))
+        return replace(batch, transactions=mapped, changes=changes) if changed else batch
 
     def _transaction(self, given: Transaction, at: int, reasons: dict[tuple[int, int], Unmappable]) -> Transaction:
         """Map by runs of changes of one table; the transaction itself comes back when nothing differs."""
@@ -294,8 +296,12 @@ class Mapping:
             self._plans[table] = self._compiled(table, f" at {given.position.encode()}")
         if len(self._by_object) >= PLANS_MAX:
             self._by_object.clear()
-        self._by_object[id(table)] = (table, self._plans[table])
-        return self._plans[table]
+            self._renamed.clear()
+        plan = self._plans[table]
+        self._by_object[id(table)] = (table, plan)
+        if isinstance(plan, Plan) and plan.direct and plan.project is None:
+            self._renamed[id(table)] = plan.target
+        return plan
 
     def _note(self, table: Table, rule: Rule, names: tuple[tuple[str, str], ...]) -> None:
         for name in names:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from cdcsync.postgres.text import is_plain, write_date
 from cdcsync.postgres.types import encoder
 from cdcsync.postgres.wire import Request, Statement
 from cdcsync.sql import quote
@@ -65,6 +66,8 @@ class Parameter:
             return values
         if None in values:
             return [None if value is None else encode(value) for value in values]
+        if encode is write_date and is_plain(values):
+            return values
         return list(map(encode, values))
 
     def literal(self, values: Sequence[Any]) -> bytes:
@@ -86,6 +89,8 @@ class Parameter:
         texts = self.texts(values)
         if None in texts:
             return ["\\N" if text is None else _escaped(text) for text in texts]
+        if not self.quoted:
+            return texts
         body = "".join(texts)
         if "\\" in body or "\n" in body or "\t" in body or "\r" in body:
             return list(map(_escaped, texts))

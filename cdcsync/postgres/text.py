@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from cdcsync.types import BoundedArray
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from cdcsync.change import Value
 
@@ -77,6 +77,11 @@ def write_date(value: str) -> str:
         return value[1:]
     year, dash, rest = value.removeprefix("-").partition("-")
     return f"{int(year) + 1:04d}{dash}{rest}{_BC}"
+
+
+def is_plain(values: Sequence[str]) -> bool:
+    """Return whether these dates and timestamps, one at least, all lie in years 1 to 9999, where both forms are one."""
+    return min(values) >= "0001" and max(values) < ":"
 
 
 def array_reader(element: Callable[[bytes], Value], delimiter: str) -> Callable[[bytes], tuple[Value, ...]]:

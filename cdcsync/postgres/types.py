@@ -184,10 +184,6 @@ def decoder(column: Type) -> Callable[[bytes], Value]:
     return _DECODERS.get(column.kind, bytes.decode)
 
 
-def _write_boolean(value: bool) -> str:  # noqa: FBT001  a value, not a flag
-    return "t" if value else "f"
-
-
 def _write_float(value: float) -> str:
     return repr(float(value))
 
@@ -197,7 +193,7 @@ def _write_bytes(value: bytes) -> str:
 
 
 _ENCODERS: Final[dict[Kind, Callable[[Value], str]]] = {
-    Kind.BOOLEAN: _write_boolean,
+    Kind.BOOLEAN: {False: "f", True: "t"}.__getitem__,
     Kind.INTEGER: str,
     Kind.FLOAT: _write_float,
     Kind.BYTES: _write_bytes,
