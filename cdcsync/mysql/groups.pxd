@@ -1,5 +1,7 @@
 cimport cython
 
+from cdcsync.mysql.binlog cimport Framing
+
 
 cdef class Plan:
     cdef public bytes body
@@ -12,7 +14,7 @@ cdef class Plan:
 cdef class Rows:
     cdef object _assembler
     cdef object _tables
-    cdef object _framing
+    cdef Framing _framing
     cdef dict _plans
     cdef object _dummy
 
@@ -30,7 +32,7 @@ cdef class Groups:
     cdef public object decided
     cdef object _assembler
     cdef object _tables
-    cdef object _framing
+    cdef Framing _framing
     cdef Rows _rows
     cdef int _state
     cdef str _gtid
@@ -50,9 +52,10 @@ cdef class Groups:
 
     cdef _among(self, int kind)
 
+    @cython.locals(raw=bytes, number=cython.longlong, at_us=cython.longlong)
     cdef _begin_mysql(self, int kind, bytes event, Py_ssize_t end)
 
-    @cython.locals(flags=cython.int, state=cython.int)
+    @cython.locals(flags=cython.int, state=cython.int, number=cython.longlong, domain=cython.longlong, server=cython.longlong)
     cdef _begin_mariadb(self, bytes event)
 
     @cython.locals(began=cython.longlong)
@@ -62,4 +65,4 @@ cdef class Groups:
 
 
 @cython.locals(value=cython.longlong, index=cython.Py_ssize_t)
-cdef long long _int6(bytes event, Py_ssize_t at) except -1
+cdef long long _int(bytes event, Py_ssize_t at, Py_ssize_t size) except? -1

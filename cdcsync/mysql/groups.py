@@ -88,7 +88,7 @@ class Rows:
 
     def map(self, event: bytes, end: int, gtid: str) -> None:
         """Take a table map. Raises Fatal when it describes what is not known."""
-        number = _int6(event, 19)
+        number = _int(event, 19, 6)
         body = event[27:end]
         known = self._plans.get(number)
         if known is not None and known.body == body:
@@ -102,7 +102,7 @@ class Rows:
 
     def add(self, kind: int, event: bytes, end: int, gtid: str) -> None:
         """Take the rows of one event, compressed ones unpacked. Raises Fatal when they cannot be decoded."""
-        number = _int6(event, 19)
+        number = _int(event, 19, 6)
         plan: Any = self._plans.get(number)
         if plan is None:
             if number == self._dummy:
@@ -236,26 +236,23 @@ class Groups:
             uuid = self._uuids.get(raw)
             if uuid is None:
                 uuid = self._uuids[raw] = _uuid(raw)
-            number = int.from_bytes(event[36:44], "little")
+            number = _int(event, 36, 8)
             gtid = f"{uuid}:{number}"
             self._member = uuid, number
         else:
             gtid = f"{self.here.server}:{self._framing.place}"
             self._member = None
-        if end >= 68 and event[44] == 2:  # noqa: PLR2004  with logical times, and a commit time behind them
-            at_us = int.from_bytes(event[61:68], "little") & 0x7FFFFFFFFFFFFF
-        else:
-            at_us = int.from_bytes(event[0:4], "little") * 1000000
+        has_time = end >= 68 and event[44] == 2  # noqa: PLR2004  with logical times, and a commit time behind them
+        at_us = _int(event, 61, 7) & 0x7FFFFFFFFFFFFF if has_time else _int(event, 0, 4) * 1000000
         self._begin(gtid, at_us, 1)
 
     def _begin_mariadb(self, event: bytes) -> None:
         """Begin a group (GTID_EVENT): number 8, domain 4, flags 1; the server is in the header."""
-        number, domain = int.from_bytes(event[19:27], "little"), int.from_bytes(event[27:31], "little")
-        server = int.from_bytes(event[5:9], "little")
+        number, domain, server = _int(event, 19, 8), _int(event, 27, 4), _int(event, 5, 4)
         flags = event[31]
         self._member = domain, server, number
         state = 3 if flags & 1 else 4 if flags & 64 else 2
-        self._begin(f"{domain}-{server}-{number}", int.from_bytes(event[0:4], "little") * 1000000, state)
+        self._begin(f"{domain}-{server}-{number}", _int(event, 0, 4) * 1000000, state)
 
     def _begin(self, gtid: str, at_us: int, state: int) -> None:
         if self._state != 0:
@@ -457,10 +454,10 @@ class Groups:
         return Fatal(msg, hint="fill the target tables anew, from a position after the incident")
 
 
-def _int6(event: bytes, at: int) -> int:
-    """Return an unsigned integer of six bytes, its first one the lowest."""
+def _int(event: bytes, at: int, size: int) -> int:
+    """Return an unsigned integer below 2^63, its first byte the lowest."""
     value = 0
-    index = at + 6
+    index = at + size
     while index > at:
         index -= 1
         value = value << 8 | event[index]
