@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cdcsync.beside import figures_of, nothing_left
 from cdcsync.change import Batch
-from cdcsync.errors import Finished
+from cdcsync.errors import Fatal, Finished
 from cdcsync.orders import Orders
 from cdcsync.postgres import identity, publication, slot
 from cdcsync.postgres.beside import plans, reading, shown
@@ -101,6 +101,8 @@ class PostgresWal:
         """Where a slot stands that this process made for a position that is not stored yet."""
         self._confirmed: PostgresPosition | None = None
         """Acknowledged last."""
+        self._fault: Fatal | None = None
+        """Raised when all that was read before it is given."""
         self._retainer = (
             Retainer(config, context.pipeline, config.retain, clock) if config.retain is not None and not tail else None
         )
@@ -135,11 +137,14 @@ class PostgresWal:
         while True:
             if self._assembler.idle and self._read_beside(stream):
                 return self._read.popleft()
-            self._groups.drain(stream)
+            self._drain_up_to_fault(stream)
             now = self._clock()
+            if self._fault is not None and not self._assembler.ready:
+                raise self._fault
             if self._assembler.ready:
                 gathered = gathered or now + GATHER_S
-                if self._assembler.full or self._is_due() or now >= gathered or not stream.wait(0.0):
+                full = self._assembler.full or self._fault is not None
+                if full or self._is_due() or now >= gathered or not stream.wait(0.0):
                     return self._taken(now)
             elif now >= until or not (stream.wait(self._patience(until - now)) or self._beside is not None):
                 return self._idle(now)
@@ -176,7 +181,7 @@ class PostgresWal:
         batches, self._batches = self._batches, None
         if batches is not None:
             batches.close()
-        self._stream = None
+        self._stream = self._fault = None
         beside, self._beside = self._beside, None
         if beside is not None:
             beside.close()
@@ -367,6 +372,15 @@ class PostgresWal:
         if self._session is not None and now - self._looked_at > LOOK_S:
             self._looked_at = now
             publication.refuse_unpublished(self._session.plain, self._session.publications)
+
+    def _drain_up_to_fault(self, stream: Stream) -> None:
+        """Take what was received; what is whole before a fault is given before it is raised."""
+        if self._fault is not None:
+            return
+        try:
+            self._groups.drain(stream)
+        except Fatal as fault:
+            self._fault = fault
 
     def _taken(self, now: float) -> Batch | None:
         self._moved_at = now

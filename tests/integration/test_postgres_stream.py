@@ -239,6 +239,32 @@ def test_a_new_column_is_a_schema_change_in_its_place(database: Database, make: 
     assert [column.nullable for column in run.changes[1].table.columns] == [False, False]
 
 
+def test_what_is_whole_before_a_fault_is_given_before_it_is_raised(
+    database: Database, make: Callable[..., Run]
+) -> None:
+    database.execute("CREATE SCHEMA other")
+    database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    run = start(make(database))
+    database.execute("INSERT INTO t VALUES (1)")
+    database.execute("INSERT INTO t VALUES (2)")
+    database.execute("ALTER TABLE t SET SCHEMA other")
+    database.execute("INSERT INTO other.t VALUES (3)")
+    ((end,),) = database.query("SELECT pg_current_wal_insert_lsn()::text")
+    sent = (
+        f"SELECT sent_lsn >= '{end}' FROM pg_stat_replication JOIN pg_replication_slots ON active_pid = pid "
+        "WHERE database = current_database()"
+    )
+    until = time.monotonic() + 20
+    while database.query(sent) != [(True,)]:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+    with pytest.raises(Fatal, match=r"under its other name other\.t"):
+        run.take(has(3))
+
+    assert [change.after for change in run.changes] == [(1,), (2,)]
+
+
 def test_column_lists_row_filters_and_generated_columns_are_the_publications(
     database: Database, make: Callable[..., Run]
 ) -> None:
