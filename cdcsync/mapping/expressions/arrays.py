@@ -34,9 +34,9 @@ def concatenated(values: tuple[Any, ...] | None, more: tuple[Any, ...] | None) -
 
 def to_string(values: tuple[Any, ...], separator: str) -> str:
     """Return the elements that are not null with a separator between."""
-    made = separator.join(str(each) for each in values if each is not None)
-    bounded(len(made))
-    return made
+    known = [str(each) for each in values if each is not None]
+    bounded(sum(map(len, known)) + len(separator) * len(known))
+    return separator.join(known)
 
 
 def of_string(text: str, separator: str) -> tuple[str, ...]:

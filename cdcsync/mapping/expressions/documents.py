@@ -14,11 +14,27 @@ JSON_MAX: Final = 16 << 20
 
 def made(value: Any) -> str:
     """Return JSON text within its bound."""
+    _bounded(_size(value))
     text = json_text.dumps(value)
-    if len(text) > JSON_MAX:
+    _bounded(len(text))
+    return text
+
+
+def _bounded(length: int) -> None:
+    if length > JSON_MAX:
         msg = f"the JSON would be longer than {JSON_MAX} characters"
         raise Failure(msg)
-    return text
+
+
+def _size(value: Any) -> int:
+    """Return how long the JSON is at least."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, json_text.Raw):
+        return len(value.text)
+    if isinstance(value, dict):
+        return sum(map(_size, value.values()))
+    return sum(map(_size, value)) if isinstance(value, list | tuple) else 1
 
 
 def build_object(*given: Any) -> str:

@@ -12,6 +12,10 @@ from cdcsync.mapping.failures import Failure
 
 DEPTH_MAX: Final = 200
 """Levels of a document that an expression looks into."""
+WHOLE_MAX: Final = 131_072
+"""Digits of a number before its point, as in PostgreSQL's numeric."""
+FRACTION_MAX: Final = 16_383
+"""Digits after it."""
 MISSING: Final = object()
 
 
@@ -20,9 +24,19 @@ def loads(text: str) -> Any:
     if text.count("[") + text.count("{") > DEPTH_MAX:
         _shallow(text)
     try:
-        return json.loads(text, parse_float=Decimal, parse_constant=_refuse)
+        return json.loads(text, parse_float=_exact, parse_constant=_refuse)
+    except Failure:
+        raise
     except (ValueError, RecursionError) as error:
         raise Failure("the text is no JSON") from error
+
+
+def _exact(text: str) -> Decimal:
+    """Return the number, within PostgreSQL's bounds: written out it is no longer than they are."""
+    value = Decimal(text)
+    if value.adjusted() >= WHOLE_MAX or -int(value.as_tuple().exponent) > FRACTION_MAX:
+        raise Failure("a number in the JSON is out of range")
+    return value
 
 
 def _refuse(word: str) -> Any:  # noqa: ARG001  json's hook

@@ -118,6 +118,10 @@ def negative_interval(node: Node) -> Node:
     return Node(Op.CALL, node.type, node.span, (node,), Call(lambda x: moments.Span(*(-i for i in x))), node.nullable)
 
 
+_JOIN: Final = Call(texts.too_long, f"(z if len(z := {{0}} + {{1}}) <= {texts.TEXT_MAX} else {{f}}())")
+"""Looked at at each step, so that a long chain of them stays within the bound."""
+
+
 def _joined(left: Node, right: Node, span: Span) -> Node:
     """Return `a || b`: of arrays, or of text, what is not text cast to it."""
     nullable = left.nullable or right.nullable
@@ -141,7 +145,7 @@ def _joined(left: Node, right: Node, span: Span) -> Node:
             raise Fault(msg, *span)
         plain = node.type.kind in (Kind.TEXT, Kind.ENUM) or node.type == kinds.NULL
         sides.append(node if plain else Node(Op.CALL, kinds.TEXT, node.span, (node,), Call(change), node.nullable))
-    return Node(Op.CALL, kinds.TEXT, span, tuple(sides), Call(None, "({0} + {1})"), nullable)
+    return Node(Op.CALL, kinds.TEXT, span, tuple(sides), _JOIN, nullable)
 
 
 _DIRECT: Final = (Kind.INTEGER, Kind.TEXT, Kind.BOOLEAN, Kind.BYTES, Kind.UUID, Kind.TIME, Kind.ENUM)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cdcsync.mapping.expressions.numbers import _quantized
 from cdcsync.mapping.expressions.registry import define
-from cdcsync.mapping.expressions.texts import left
+from cdcsync.mapping.expressions.texts import bounded, left
 from cdcsync.mapping.failures import Failure
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def hmac_sha256(value: str, secret: bytes) -> str:
 def masked(text: str, keep_first: int, keep_last: int, fill: str) -> str:
     """Return it with all but the kept characters replaced; all of them where little else would be left."""
     first, last = max(keep_first, 0), max(keep_last, 0)
+    bounded(len(fill) * len(text))
     hidden = len(text) - first - last
     if hidden <= 0:
         return fill * len(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 from cdcsync.mapping.expressions.registry import define
 from cdcsync.mapping.failures import Failure
@@ -21,8 +21,13 @@ PATTERNS: Final = "Patterns"
 def bounded(length: int) -> None:
     """Raise Failure when a text would be longer than a row may have."""
     if length > TEXT_MAX:
-        msg = f"the text would be longer than {TEXT_MAX} characters"
-        raise Failure(msg)
+        too_long()
+
+
+def too_long() -> NoReturn:
+    """Raise that Failure."""
+    msg = f"the text would be longer than {TEXT_MAX} characters"
+    raise Failure(msg)
 
 
 def upper(text: str) -> str:
@@ -114,12 +119,18 @@ def split_part(text: str, separator: str, number: int) -> str:
 
 def concat(*parts: str | None) -> str:
     """Return all that is not null, joined."""
-    return "".join(part for part in parts if part is not None)
+    return _joined("", parts)
 
 
 def concat_ws(separator: str | None, *parts: str | None) -> str | None:
     """Return all that is not null with a separator between."""
-    return None if separator is None else separator.join(part for part in parts if part is not None)
+    return None if separator is None else _joined(separator, parts)
+
+
+def _joined(separator: str, parts: tuple[str | None, ...]) -> str:
+    known = [part for part in parts if part is not None]
+    bounded(sum(map(len, known)) + len(separator) * len(known))
+    return separator.join(known)
 
 
 def translate(text: str, old: str, new: str) -> str:
@@ -301,16 +312,20 @@ def substituted(expression: str, template: str, flags: str) -> Callable[[str], s
             raise Failure(msg)
     most = 0 if "g" in flags else 1
 
-    def expand(found: Any) -> str:
-        made = [
-            piece if at % 2 == 0 else "\\" if piece == "\\" else found[int(piece)] or ""
-            for at, piece in enumerate(pieces)
-        ]
-        return "".join(made)
-
     def replace(text: str) -> str:
+        length = len(text)
+
+        def expand(found: Any) -> str:
+            nonlocal length
+            made = "".join(
+                piece if at % 2 == 0 else "\\" if piece == "\\" else found[int(piece)] or ""
+                for at, piece in enumerate(pieces)
+            )
+            length += len(made) - len(found[0])
+            bounded(length)
+            return made
+
         made: str = compiled.sub(expand, text, most)
-        bounded(len(made))
         return made
 
     return replace
