@@ -54,12 +54,19 @@ class Altering:
         self._known = None
         self.altered = False
 
-    def waits(self, table: Table) -> bool:
-        """Return whether a table that the source has by now is to be met in the log first."""
+    def found(self, tables: Sequence[Table], missing: Sequence[Table]) -> list[Met]:
+        """Return which of the tables that the source has by now are looked at before the log goes on.
+
+        The others are met in it first: they look otherwise by now, or are `missing` at a target that has a position
+        and may come there by another's change of name.
+        """
+        return [Met(table, 0) for table in tables if not self._waits(table, missing)]
+
+    def _waits(self, table: Table, missing: Sequence[Table]) -> bool:
         if self._follows(table).mode is Mode.STOP:
             return False
         applied = self._applied(table)
-        return applied is not None and bool(steps(applied.table, table))
+        return table in missing if applied is None else bool(steps(applied.table, table))
 
     def prepare(self, met: Met) -> Table:
         """Alter the target; return the table as its rows are written: without the columns that it does not follow."""

@@ -77,7 +77,7 @@ class MysqlSink:
             self._altering = Altering(ground, self._context.follows)
             gone = [table for table in self._context.tables if self._target.there(table) is None]
             refuse_gone(self._context.pipeline, gone, self._store.known)
-            self._prepare([Met(table, 0) for table in self._context.tables if not self._altering.waits(table)])
+            self._prepare(self._altering.found(self._context.tables, gone if stored else ()))
             self._writer = Writer(connection, self._plan_of, self._place, lambda: self._foreign_keys)
         return stored.epoch if stored else 0
 

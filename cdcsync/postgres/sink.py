@@ -93,7 +93,7 @@ class PostgresSink:
                 self._altering = Altering(ground, self._context.follows)
                 gone = [table for table in self._context.tables if not self._target.columns(table)]
                 refuse_gone(self._context.pipeline, gone, self._store.known)
-                self._prepare([Met(table, 0) for table in self._context.tables if not self._altering.waits(table)])
+                self._prepare(self._altering.found(self._context.tables, gone if stored else ()))
             self._foreign_keys = ForeignKeys.read(connection)
             self._writer = Writer(self._wire, self._target, self._plan_of, self._foreign_keys)
             self._save = self._saving()

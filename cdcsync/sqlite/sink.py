@@ -60,9 +60,9 @@ class SqliteSink:
             connection = self._store.connection
             gone = [table for table in self._context.tables if table_there(connection, table.name) is None]
             refuse_gone(self._context.pipeline, gone, self._store.known)
-            with transaction(connection):
-                self._prepare([Met(table, 0) for table in self._context.tables if not self._altering.waits(table)])
             stored = self._store.load()
+            with transaction(connection):
+                self._prepare(self._altering.found(self._context.tables, gone if stored else ()))
             self._stored = stored.position if stored else ""
             return self._store.epoch()
 

@@ -134,6 +134,14 @@ def test_targets_in_postgres_follow(source: MysqlDatabase, database: Database, t
     changed(source, tmp_path, database.url, database, running=True)
 
 
+def test_targets_in_postgres_follow_what_was_changed_while_the_pipeline_was_stopped(
+    mysql8: MysqlServer, database: Database, tmp_path: Path
+) -> None:
+    made = make_mysql_database(mysql8)
+    changed(made, tmp_path, database.url, database, running=False)
+    drop_mysql_database(made)
+
+
 def test_targets_in_mariadb_follow(mysql8: MysqlServer, mysql_target: MysqlDatabase, tmp_path: Path) -> None:
     made = make_mysql_database(mysql8)
     changed(made, tmp_path, mysql_target.url, mysql_target, running=True)
