@@ -48,7 +48,7 @@ class MysqlRun:
     def take(self, done: Callable[[MysqlRun], bool], *, within_s: float = 20) -> MysqlRun:
         until = time.monotonic() + within_s
         while not done(self):
-            assert time.monotonic() < until, f"only {self.items}"
+            assert time.monotonic() < until, f"only {str(self.items)[:10000]}"
             self.turn()
         return self
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,10 @@ from cdcsync.mysql.view import Point, place_of
 from cdcsync.snapshot import Limits, Pending, Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from cdcsync.addresses import Host
+    from cdcsync.change import Table
     from cdcsync.mysql.chunks import Part
     from cdcsync.mysql.config import MysqlSource
     from cdcsync.mysql.position import MysqlPosition
@@ -26,7 +28,7 @@ def first(parts: Mapping[str, Part], config: MysqlSource) -> tuple[Pending, ...]
     """Return the first copy of these tables, in the order to read them. Raises Fatal for a name that is none of them."""
     unknown = sorted({*config.snapshot_order, *config.snapshot_where} - set(parts))
     if unknown:
-        msg = f"`snapshot_order` and `snapshot_where` name what is not copied: {', '.join(unknown)}"
+        msg = f"`snapshot_order` and `snapshot_where` name what is not copied by key: {', '.join(unknown)}"
         raise Fatal(msg, hint=f"name some of: {', '.join(sorted(parts))}", status=ExitStatus.CONFIG)
     names = dict.fromkeys([*config.snapshot_order, *parts])
     return tuple(
@@ -35,10 +37,10 @@ def first(parts: Mapping[str, Part], config: MysqlSource) -> tuple[Pending, ...]
     )
 
 
-def announced(parts: Mapping[str, Part], place: MysqlPosition, at_us: int) -> Batch:
-    """Return what a first copy begins with: its targets have to be empty."""
-    items = [CopyStart(part.table, again=False) for part in parts.values()]
-    transaction = Transaction("copy", at_us, place, 0, items, range(len(items)))
+def announced(tables: Iterable[Table], place: MysqlPosition, *, again: bool) -> Batch:
+    """Return what a first copy begins with: its targets have to be empty, or are cleared when it is begun again."""
+    items = [CopyStart(table, again) for table in tables]
+    transaction = Transaction("copy", time.time_ns() // 1000, place, 0, items, range(len(items)))
     return Batch((transaction,), place, len(items), 0)
 
 

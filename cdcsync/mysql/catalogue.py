@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from cdcsync.mysql import table_map as log
+from cdcsync.mysql.connection import quoted
 from cdcsync.mysql.server import Flavor
 from cdcsync.mysql.table_map import Layout
 from cdcsync.mysql.types import ColumnHint, Hints, described, table_of
@@ -60,6 +61,22 @@ def table(connection: Connection, schema: str, name: str) -> Table | None:
     return _table(schema, name, *found[name]) if name in found else None
 
 
+def unique_key(connection: Connection, schema: str, name: str) -> tuple[str, ...]:
+    """Return the columns of the index that the server takes for the key of a table without a primary one.
+
+    It is the first unique one of whole columns that are never null; the log describes the table by it, too.
+    """
+    rows = connection.named(f"looking at the keys of {schema}.{name}", f"SHOW INDEX FROM {quoted(schema, name)}")
+    for _, members in groupby(rows, lambda row: row["Key_name"]):
+        columns = list(members)
+        if not any(
+            int(each["Non_unique"]) or each["Sub_part"] or each["Null"] == "YES" or not each["Column_name"]
+            for each in columns
+        ):
+            return tuple([str(each["Column_name"]) for each in columns])
+    return ()
+
+
 def tables(connection: Connection, selection: Selection) -> list[Table]:
     """Return the wanted tables as the log will show them. Raises Transient and Fatal."""
     rows = connection.ask("looking at the tables", _TABLES)
@@ -86,9 +103,10 @@ def _look(connection: Connection, schema: str, names: Sequence[str]) -> dict[str
         jsons = {
             match[1].replace("``", "`") for row in checked.get(name, ()) if (match := _JSON_CHECK.fullmatch(row[1]))
         }
-        quoted = connection.server.flavor is Flavor.MARIADB
-        hint = tuple([_hint(row, jsons, quoted=quoted) for row in rows])
-        found[name] = Hints(hint, tuple([row[1] for row in keys.get(name, ())]), name in versioned), rows
+        mariadb = connection.server.flavor is Flavor.MARIADB
+        hint = tuple([_hint(row, jsons, quoted=mariadb) for row in rows])
+        key = tuple([row[1] for row in keys.get(name, ())]) or unique_key(connection, schema, name)
+        found[name] = Hints(hint, key, name in versioned), rows
     return found
 
 

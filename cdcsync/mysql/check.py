@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cdcsync.addresses import TlsMode
 from cdcsync.connectors import Finding, Severity
 from cdcsync.errors import CdcsyncError, ExitStatus, Fatal
-from cdcsync.mysql import grants, logs, readers, retention
+from cdcsync.mysql import catalogue, grants, logs, readers, retention
 from cdcsync.mysql.connection import connect, quoted
 from cdcsync.mysql.server import Flavor
 from cdcsync.ports import Wanted
@@ -248,7 +248,9 @@ def _keys(connection: Connection, tables: Sequence[Named]) -> list[Finding]:
     keyed = set(connection.ask("looking at the keys", _PRIMARY, [schemas])) if schemas else set()
     found = []
     for table in tables:
-        if table.wanted is Wanted.KEYED and (table.schema, table.name) not in keyed:
+        if table.wanted is not Wanted.KEYED or (table.schema, table.name) in keyed:
+            continue
+        if not catalogue.unique_key(connection, table.schema, table.name):
             message = "has no primary key to tell rows apart by"
             remedy = (
                 f"ALTER TABLE {quoted(table.schema, table.name)} ADD PRIMARY KEY (...);"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from cdcsync.errors import End, ExitStatus, Fatal, Transient
+from cdcsync.errors import End, Transient
 from cdcsync.mysql import catalogue
 from cdcsync.mysql.connection import quoted
 from cdcsync.mysql.select import SelectedRows, expressions
+from cdcsync.ports import Wanted
 from cdcsync.types import Kind
 
 if TYPE_CHECKING:
@@ -41,8 +42,7 @@ class Part:
 
     def check(self, connection: Connection) -> None:
         """Raise Transient when the table's columns or its key are others now."""
-        if catalogue.table(connection, self.table.schema, self.table.name) != self.table:
-            raise altered(self.table.qualified)
+        check(connection, self.table)
 
     def cut(self, connection: Connection, chunk: Chunk) -> Key | None:
         """Return the last key of a chunk, None when it goes on to the end. Raises what PyMySQL raises."""
@@ -107,23 +107,31 @@ class Part:
         return "%s"
 
 
-def plans(connection: Connection, selection: Selection) -> dict[str, Part]:
-    """Return how each table of the mapping is read, by its name. Raises Fatal naming all that have no primary key."""
-    tables = catalogue.tables(connection, selection)
-    bare = [table.qualified for table in tables if not table.key]
-    if bare:
-        msg = f"without a primary key a row that is read cannot be told from one in the log: {', '.join(bare)}"
-        raise Fatal(msg, hint="give each a PRIMARY KEY, leave it out, or set `start: now`", status=ExitStatus.CONFIG)
-    found = {}
-    for table in tables:
-        rows = connection.ask(f"looking at {table.qualified}", _ROWS, [table.schema, table.name])
-        found[table.qualified] = Part(table, int(rows[0][0] or 0) if rows else 0)
-    return found
+def plans(connection: Connection, selection: Selection) -> tuple[dict[str, Part], list[Table]]:
+    """Return how each table of the mapping is read by its key, by its name, and the tables that cannot be.
+
+    These have no key, or their rows are appended and cannot be told apart from those of the log.
+    """
+    found: dict[str, Part] = {}
+    bare = []
+    for table in catalogue.tables(connection, selection):
+        if table.key and selection.wants(table.schema, table.name) is not Wanted.APPENDED:
+            rows = connection.ask(f"looking at {table.qualified}", _ROWS, [table.schema, table.name])
+            found[table.qualified] = Part(table, int(rows[0][0] or 0) if rows else 0)
+        else:
+            bare.append(table)
+    return found, bare
 
 
 def decoder(part: Part, config: MysqlSource) -> SelectedRows:
     """Return what makes rows of the answers."""
     return SelectedRows(part.table, config.zero_dates)
+
+
+def check(connection: Connection, table: Table) -> None:
+    """Raise Transient when the table's columns or its key are others now."""
+    if catalogue.table(connection, table.schema, table.name) != table:
+        raise altered(table.qualified)
 
 
 def altered(table: str) -> Transient:

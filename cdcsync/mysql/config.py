@@ -148,7 +148,7 @@ class MysqlSource(MysqlServerConfig):
     """Of the first run: `initial` copies the rows while it follows the log, `initial_only` ends when they are copied;
     `now`, `earliest`, `{file: .., offset: ..}`, `{gtid: ..}` or `{time: ..}` only follow the log from there."""
     on_lost_position: OnLostPosition = OnLostPosition.STOP
-    """`stop`; `snapshot` comes later."""
+    """When the log since the stored position is gone: stop, or clear the targets and copy everything again."""
     snapshot_parallel: int = Field(2, ge=1, le=16)
     """Chunks of rows read at once, each in a session of its own."""
     snapshot_chunk: Duration = Field(timedelta(milliseconds=500), gt=timedelta(0))
@@ -188,14 +188,6 @@ class MysqlSource(MysqlServerConfig):
             "time",
         }:
             msg = f"start: one of {_STARTS}"
-            raise ValueError(msg)
-        return value
-
-    @field_validator("on_lost_position")
-    @classmethod
-    def _lost(cls, value: OnLostPosition) -> OnLostPosition:
-        if value is OnLostPosition.SNAPSHOT:
-            msg = "on_lost_position: snapshot: copying anew comes later; use stop"
             raise ValueError(msg)
         return value
 

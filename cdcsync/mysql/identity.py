@@ -26,6 +26,10 @@ SHOWN_MAX: Final = 300
 """Characters of a GTID set in a message."""
 
 
+class Lost(Fatal):
+    """What follows the stored position is not in the log any more."""
+
+
 class Way(NamedTuple):
     """How to read on from a stored position."""
 
@@ -36,7 +40,11 @@ class Way(NamedTuple):
 
 
 def judge(connection: Connection, stored: MysqlPosition) -> Way:
-    """Return how to read on. Raises Fatal where that would leave a gap, Transient at a replica that lags."""
+    """Return how to read on.
+
+    Raises Fatal where that would leave a gap, Lost where only the log was kept too short, Transient at a replica that
+    lags.
+    """
     present = logs.files(connection)
     if not present:
         msg = f"{connection.server.title} writes no binlog"
@@ -71,7 +79,7 @@ def _same(connection: Connection, stored: MysqlPosition, present: Sequence[Log])
     for prepared in stored.prepared:
         if prepared.file not in sizes:
             msg = f"the rows of the prepared XA transaction {prepared.xid} were in {prepared.file}, which was purged"
-            raise Fatal(msg, hint=LOST_HINT)
+            raise Lost(msg, hint=LOST_HINT)
     if stored.gtids is not None and connection.server.has_gtids:
         _check_executed(connection, stored.gtids)
     if stored.file in sizes:
@@ -86,7 +94,7 @@ def _same(connection: Connection, stored: MysqlPosition, present: Sequence[Log])
         msg = (
             f"the position is {_place(stored)}, and the log begins with {present[0].file}: what was between was purged"
         )
-        raise Fatal(msg, hint=LOST_HINT)
+        raise Lost(msg, hint=LOST_HINT)
     _check_purged(connection, stored.gtids, present)
     return Way(by_gtid=True, moved=False)
 
@@ -164,7 +172,7 @@ def _check_purged(connection: Connection, gtids: Gtids, present: Sequence[Log]) 
             f"the server {connection.server.uuid} has purged transactions that were not delivered: {_shown(lost)}; "
             f"its log begins with {present[0].file if present else 'nothing'}"
         )
-        raise Fatal(msg, hint=LOST_HINT)
+        raise Lost(msg, hint=LOST_HINT)
 
 
 def _replicates(connection: Connection) -> bool:

@@ -68,7 +68,7 @@ def before(connection: Connection, file: str, offset: int = FIRST_OFFSET) -> Gti
         return GtidList.parse(found)
     if not server.has_gtids:
         return None
-    for event in connection.ask(doing, f"SHOW BINLOG EVENTS IN {_literal(file)} LIMIT 3"):
+    for event in connection.ask(doing, f"SHOW BINLOG EVENTS IN {literal(file)} LIMIT 3"):
         if event[2] == "Previous_gtids":
             return GtidSet.parse(event[5])
     return GtidSet()
@@ -76,7 +76,7 @@ def before(connection: Connection, file: str, offset: int = FIRST_OFFSET) -> Gti
 
 def is_anonymous(connection: Connection, file: str) -> bool:
     """Return whether MySQL wrote a file's transactions without GTIDs: each change of gtid_mode begins another file."""
-    query = f"SHOW BINLOG EVENTS IN {_literal(file)} LIMIT 4"
+    query = f"SHOW BINLOG EVENTS IN {literal(file)} LIMIT 4"
     kinds = [event[2] for event in connection.ask(f"looking at {file}", query)]
     return "Anonymous_Gtid" in kinds or not any(kind in kinds for kind in ("Gtid", "Gtid_tagged"))
 
@@ -93,7 +93,7 @@ def kind_at(connection: Connection, file: str, offset: int) -> str | None:
 
     Raises Fatal where none begins.
     """
-    query = f"SHOW BINLOG EVENTS IN {_literal(file)} FROM {offset:d} LIMIT 1"
+    query = f"SHOW BINLOG EVENTS IN {literal(file)} FROM {offset:d} LIMIT 1"
     rows = connection.ask(f"looking at {file}:{offset}", query)
     if rows and int(rows[0][1]) != offset:
         msg = f"no event of the binlog begins at {file}:{offset}"
@@ -105,5 +105,6 @@ def _set(status: Answer) -> GtidSet:
     return GtidSet.parse(status[4])
 
 
-def _literal(file: str) -> str:
+def literal(file: str) -> str:
+    """Return a file's name as SQL takes it where there are no values."""
     return "'" + file.replace("\\", "\\\\").replace("'", "''") + "'"

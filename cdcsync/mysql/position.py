@@ -64,6 +64,8 @@ class MysqlPosition:
     """How many batches of rows were read beside the log; only rises."""
     pending: tuple[Pending, ...] = ()
     """What is still to be read beside the log."""
+    copying: int | None = None
+    """Before there is a place in the log: a counter that rises with each batch of the rows copied first."""
 
     def moved(self, offset: int, gtids: Gtids | None) -> MysqlPosition:
         """Return the position between transactions further in the file; cheaper than `dataclasses.replace`."""
@@ -83,7 +85,7 @@ class MysqlPosition:
     @property
     def is_copied(self) -> bool:
         """Whether all rows of the first copy are before it."""
-        return not any(each.first for each in self.pending)
+        return self.copying is None and not any(each.first for each in self.pending)
 
     def encode(self) -> str:
         """Return compact JSON; GTIDs as the server writes them."""
@@ -92,7 +94,7 @@ class MysqlPosition:
             text = f'{head}{self.offset},"gtid_set":"{gtids}"'
         else:
             text = f"{head}{self.offset}" if gtids is None else f'{head}{self.offset},"gtid_list":"{gtids}"'
-        if self.prepared or self.within or self.reads or self.pending:
+        if self.prepared or self.within or self.reads or self.pending or self.copying is not None:
             return f"{text},{self._rest()}"
         return f'{text},"born":{self.born}}}' if self.born else f"{text}}}"
 
@@ -109,6 +111,8 @@ class MysqlPosition:
             fields["reads"] = self.reads
         if self.pending:
             fields["pending"] = [each.encode() for each in self.pending]
+        if self.copying is not None:
+            fields["copying"] = self.copying
         return orjson.dumps(fields).decode()[1:]
 
     @classmethod
@@ -135,10 +139,15 @@ class MysqlPosition:
         return made
 
     def covers(self, other: MysqlPosition) -> bool:
-        """Return whether all before `other` lies before this position too. Within an epoch there is one server."""
+        """Return whether all before `other` lies before this position too. Within an epoch there is one server.
+
+        A copy lies before the log that it leads to.
+        """
         return self._order() >= other._order()
 
     def _order(self) -> tuple[int, int, int, int, int]:
+        if self.copying is not None:
+            return self.epoch, 0, 0, self.copying, 0
         delivered = 0 if self.within is None else self.within.delivered
         return self.epoch, file_number(self.file), self.offset, delivered, self.reads
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import time
 from collections import deque
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from cdcsync.errors import Fatal, Finished
 from cdcsync.mysql import beside, catalogue, check, chunks, identity, logs, readers, retention, start
 from cdcsync.mysql.binlog import Framing
 from cdcsync.mysql.connection import connect, connect_to
+from cdcsync.mysql.first import WAITING, Ground, beginning
 from cdcsync.mysql.groups import Groups
 from cdcsync.mysql.position import MysqlPosition
 from cdcsync.mysql.reread import Rereader
@@ -29,7 +31,7 @@ from cdcsync.rebuilding import due
 from cdcsync.transaction import Assembler, Resume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from cdcsync.addresses import Host
     from cdcsync.beside import Beside
@@ -88,6 +90,8 @@ class MysqlBinlog:
         self._session: _Session | None = None
         self._first: Batch | None = None
         """The position that is stored before the log is read, where none was."""
+        self._batches: Generator[Batch, None, None] | None = None
+        """The beginning of a copy that comes before the log."""
         self._beside: Beside | None = None
         """What is read beside the log."""
         self._read: deque[Batch] = deque()
@@ -109,7 +113,7 @@ class MysqlBinlog:
         self.close()
         stored = MysqlPosition.decode(start_at) if start_at is not None else None
         self._confirmed = self._done = None
-        if stored is not None and self._config.start == "initial_only" and stored.is_copied and not self._tail:
+        if stored is not None and self._copies_only and stored.is_copied:
             raise Finished("all rows are copied")
         several = len(self._config.addresses) > 1
         connection = connect(self._config, purpose=self._name, read_write=several)
@@ -117,14 +121,18 @@ class MysqlBinlog:
             check.refuse(connection, self._config, self._context)
             if stored is None:
                 self._begin(connection, epoch + 1)
+            elif stored.copying is not None:
+                self._begin_copy(connection, max(epoch, stored.epoch), again=True)
             else:
-                self._continue(connection, stored, epoch)
+                self._go_on(connection, stored, epoch)
         except BaseException:
             connection.abort()
             raise
 
     def poll(self, timeout_s: float) -> Batch | None:
         """Return the whole transactions at hand, or a part of a large one, or a new position of an idle log."""
+        if self._batches is not None:
+            return self._before(self._batches, timeout_s)
         session = self._session
         if session is None:
             msg = "the source is not open"
@@ -170,6 +178,9 @@ class MysqlBinlog:
         """Disconnect."""
         self._rereader.close()
         self._first = None
+        batches, self._batches = self._batches, None
+        if batches is not None:
+            batches.close()
         self._read.clear()
         reading, self._beside = self._beside, None
         if reading is not None:
@@ -184,26 +195,66 @@ class MysqlBinlog:
     def _name(self) -> str:
         return f"cdcsync {self._context.pipeline}"
 
+    @property
+    def _copies_only(self) -> bool:
+        return self._config.start == "initial_only" and not self._tail
+
     def _begin(self, connection: Connection, epoch: int) -> None:
         """Begin where no position is stored."""
-        if self._tail or self._config.start in {"initial", "initial_only"}:
+        if self._tail:
             end = logs.end(connection)
             place = MysqlPosition(epoch, connection.server.uuid, end.file, end.offset, end.gtids)
-            if not self._tail:
-                self._begin_copy(connection, place)
-                return
+        elif self._config.start in {"initial", "initial_only"}:
+            self._begin_copy(connection, epoch, again=False)
+            return
         else:
             place = replace(start.first(connection, self._config, self._context), epoch=epoch)
         by_gtid = not place.file
         self._start(connection, place, by_gtid=by_gtid)
         self._first = Batch((), place, 0, 0) if place.file else None
 
-    def _begin_copy(self, connection: Connection, place: MysqlPosition) -> None:
-        """Begin at the log's end, with all rows that are there pending."""
-        parts = chunks.plans(connection, self._context.selection)
-        place = replace(place, pending=beside.first(parts, self._config))
-        self._start(connection, place, by_gtid=False)
-        self._first = beside.announced(parts, place, time.time_ns() // 1000)
+    def _begin_copy(self, connection: Connection, epoch: int, *, again: bool) -> None:
+        """Begin at the log's end, with all rows that are there pending; those without a key are copied before."""
+        end = logs.end(connection)
+        parts, bare = chunks.plans(connection, self._context.selection)
+        pending = beside.first(parts, self._config)
+        place = MysqlPosition(epoch, connection.server.uuid, end.file, end.offset, end.gtids, pending=pending)
+        keyed = [part.table for part in parts.values()]
+        if not bare:
+            self._start(connection, place, by_gtid=False)
+            self._first = beside.announced(keyed, place, again=again)
+            return
+        address = connection.address
+        connection.close()
+        ground = Ground(
+            config=self._config,
+            context=self._context,
+            connect=lambda: self._connect(address),
+            keyed=keyed,
+            bare=bare,
+            is_stored=lambda position: self._confirmed is not None and self._confirmed.covers(position),
+            start=lambda position: self._start(self._connect(address), position, by_gtid=False),
+        )
+        self._batches = beginning(ground, place, again=again)
+
+    def _before(self, batches: Generator[Batch, None, None], timeout_s: float) -> Batch | None:
+        """Give what comes before the log; once that has ended, the log streams."""
+        batch = next(batches, None)
+        if batch is None:
+            self._batches = None
+        elif batch is WAITING:
+            select.select([], [], [], min(timeout_s, TURN_S))
+            return None
+        return batch
+
+    def _go_on(self, connection: Connection, stored: MysqlPosition, epoch: int) -> None:
+        """Go on at a stored position; where the log since then is gone, as the configuration says."""
+        try:
+            self._continue(connection, stored, epoch)
+        except identity.Lost:
+            if self._config.on_lost_position != "snapshot" or self._tail:
+                raise
+            self._begin_copy(connection, max(epoch, stored.epoch) + 1, again=True)
 
     def _continue(self, connection: Connection, stored: MysqlPosition, epoch: int) -> None:
         """Go on at a stored position, on its server or on another of the same history."""
@@ -257,7 +308,7 @@ class MysqlBinlog:
     def _watched(self, address: Host, here: MysqlPosition, assembler: Assembler) -> Assembler:
         """Begin to read what is pending; return the assembler that tells of each change."""
         with self._connect(address) as connection:
-            parts = chunks.plans(connection, self._context.selection)
+            parts, _ = chunks.plans(connection, self._context.selection)
         self._beside = beside.reading(self._config, address, parts, here, name=self._name, clock=self._clock)
 
         def is_due() -> bool:
@@ -290,6 +341,8 @@ class MysqlBinlog:
         if self._orders:
             self._obey(session)
             return bool(self._read)
+        if reading is None and self._copies_only and self._confirmed is not None and self._confirmed.is_copied:
+            raise Finished("all rows are copied")
         if reading is None or now - self._turned_at < TURN_S:
             return False
         here = session.groups.idle()

@@ -10,7 +10,7 @@ import pytest
 from fix_mysql import MysqlDatabase, drop_mysql_database, make_mysql_database
 
 from cdcsync.change import Change, CopyStart, Operation
-from cdcsync.errors import Fatal, Finished, Transient
+from cdcsync.errors import Finished, Transient
 from cdcsync.snapshot import Chunk
 from cdcsync.testing.mysql_servers import MysqlServer
 
@@ -154,15 +154,6 @@ def test_rows_and_order_are_as_configured(mysql_database: MysqlDatabase, read: C
         ("a", 1),
         ("a", 3),
     ]
-
-
-def test_a_table_without_a_primary_key_is_refused_by_name(
-    mysql_database: MysqlDatabase, read: Callable[..., MysqlRun]
-) -> None:
-    mysql_database.execute("CREATE TABLE bare (v int)")
-
-    with pytest.raises(Fatal, match=rf"{mysql_database.name}\.bare"):
-        read(mysql_database, start="initial").open()
 
 
 def test_a_copy_that_nothing_follows_ends(each_mysql_database: MysqlDatabase, read: Callable[..., MysqlRun]) -> None:

@@ -84,7 +84,6 @@ def test_each_way_to_start_is_taken(start: Any, want: Any) -> None:
         ({"start": {"file": "binlog.000001", "offset": 0}}, "greater than or equal to 4"),
         ({"start": {"gtid": "x"}}, "not a GTID set"),
         ({"start": {"time": "2026-11-24T08:00:00"}}, "timezone"),
-        ({"on_lost_position": "snapshot"}, "copying anew comes later"),
         ({"server_id": 0}, "greater than or equal to 1"),
         ({"hosts": ["a", "b"]}, "name either `host` or `hosts`"),
         ({"silence_max": 15}, "at least twice `heartbeat`"),
