@@ -116,3 +116,14 @@ def test_a_position_nears_its_end_past_half_of_what_the_log_is_kept(
 
     assert age.is_near is near
     assert words in age.words
+
+
+def test_a_copy_lies_before_the_log_that_it_leads_to() -> None:
+    begun, going = (MysqlPosition(2, A, "", 0, copying=count) for count in (0, 3))
+
+    assert MysqlPosition.decode(begun.encode()) == begun
+    assert going.covers(begun)
+    assert not begun.covers(going)
+    assert at(1, 4, epoch=2).covers(going)
+    assert not going.covers(at(1, 4, epoch=2))
+    assert going.covers(at(9, 4, epoch=1))
