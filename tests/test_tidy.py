@@ -28,7 +28,7 @@ READS_CLOCK = {
     "cdcsync/daemon.py": "where the clock and the dice of a pipeline come from",
     "cdcsync/postgres/replication.py": "a status message carries the time of day (protocol-replication); nothing reads it",
     "cdcsync/beside.py": "a row that was read has no commit time; that of the reading stands for it",
-    "cdcsync/mysql/source.py": "the announcement of a copy has no commit time; that of its making stands for it",
+    "cdcsync/mysql/first.py": "a row that was copied has no commit time; that of the copy stands for it",
     "cdcsync/postgres/first.py": "a row that was copied has no commit time; that of the copy stands for it",
     "cdcsync/elastic/store.py": "`updated_at` is for people; nothing reads it",
     "cdcsync/sqlite/store.py": "`updated_at` is for people; nothing reads it",

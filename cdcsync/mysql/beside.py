@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cdcsync.beside import Beside
-from cdcsync.change import Batch, CopyStart, Transaction, pack_version
+from cdcsync.change import pack_version
 from cdcsync.chunks import ChunkThreads
 from cdcsync.errors import ExitStatus, Fatal
 from cdcsync.mysql.snapshot import Chunks
@@ -15,10 +14,9 @@ from cdcsync.mysql.view import Point, place_of
 from cdcsync.snapshot import Limits, Pending, Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from cdcsync.addresses import Host
-    from cdcsync.change import Table
     from cdcsync.mysql.chunks import Part
     from cdcsync.mysql.config import MysqlSource
     from cdcsync.mysql.position import MysqlPosition
@@ -35,13 +33,6 @@ def first(parts: Mapping[str, Part], config: MysqlSource) -> tuple[Pending, ...]
         Pending(number, name, parts[name].by, where=config.snapshot_where.get(name, ""))
         for number, name in enumerate(names, 1)
     )
-
-
-def announced(tables: Iterable[Table], place: MysqlPosition, *, again: bool) -> Batch:
-    """Return what a first copy begins with: its targets have to be empty, or are cleared when it is begun again."""
-    items = [CopyStart(table, again) for table in tables]
-    transaction = Transaction("copy", time.time_ns() // 1000, place, 0, items, range(len(items)))
-    return Batch((transaction,), place, len(items), 0)
 
 
 def reading(

@@ -6,9 +6,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cdcsync.change import Batch, Change, Operation, Transaction, pack_version
+from cdcsync.change import Batch, Change, CopyStart, Operation, Transaction, pack_version
 from cdcsync.errors import End
-from cdcsync.mysql.beside import announced
 from cdcsync.mysql.chunks import check
 from cdcsync.mysql.connection import quoted
 from cdcsync.mysql.errors import MysqlError, verdict
@@ -18,7 +17,7 @@ from cdcsync.mysql.select import SelectedRows, expressions
 from cdcsync.mysql.view import opened_exactly, place_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from cdcsync.change import Table
     from cdcsync.mysql.config import MysqlSource
@@ -80,6 +79,13 @@ def beginning(ground: Ground, place: MysqlPosition, *, again: bool) -> Generator
                 held = some
     ground.start(after)
     yield Batch((), after, 0, 0) if held is None else _copied(held, after, version, count + 1)
+
+
+def announced(tables: Iterable[Table], place: MysqlPosition, *, again: bool) -> Batch:
+    """Return what a first copy begins with: its targets have to be empty, or are cleared when it is begun again."""
+    items = [CopyStart(table, again) for table in tables]
+    transaction = Transaction("copy", time.time_ns() // 1000, place, 0, items, range(len(items)))
+    return Batch((transaction,), place, len(items), 0)
 
 
 def _read(connection: Connection, config: MysqlSource, table: Table) -> Iterator[_Some]:

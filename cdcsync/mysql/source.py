@@ -15,7 +15,7 @@ from cdcsync.errors import Fatal, Finished
 from cdcsync.mysql import beside, catalogue, check, chunks, identity, logs, readers, retention, start
 from cdcsync.mysql.binlog import Framing
 from cdcsync.mysql.connection import connect, connect_to
-from cdcsync.mysql.first import WAITING, Ground, beginning
+from cdcsync.mysql.first import WAITING, Ground, announced, beginning
 from cdcsync.mysql.groups import Groups
 from cdcsync.mysql.position import MysqlPosition
 from cdcsync.mysql.reread import Rereader
@@ -222,7 +222,7 @@ class MysqlBinlog:
         keyed = [part.table for part in parts.values()]
         if not bare:
             self._start(connection, place, by_gtid=False)
-            self._first = beside.announced(keyed, place, again=again)
+            self._first = announced(keyed, place, again=again)
             return
         address = connection.address
         connection.close()
