@@ -155,6 +155,8 @@ class SourceSpec:
     log: Log | None = None
     dialect: Dialect | None = None
     """How the source writes a change as SQL."""
+    whole: Callable[[Any, SourceContext], Callable[[Table], bool]] | None = None
+    """What tells whether the log has all of a table's rows before, where that can be asked."""
 
 
 @dataclass(frozen=True, slots=True)

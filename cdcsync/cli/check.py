@@ -77,7 +77,7 @@ def _at_both_ends(assembly: Assembly) -> list[Finding]:
             missing = ["no table at the source matches any entry"]
         found = [Finding(Severity.ERROR, "mapping", line, "look at `from:` under `tables`") for line in missing]
         found += [Finding(Severity.ERROR, "mapping", line, "give another name") for line in assembly.misnamed(facts[0])]
-        found += [Finding(Severity.WARNING, "mapping", note) for note in assembly.mapping.notes(facts[0].tables)]
+        found += _remarks(assembly, facts[0])
         return [*found, *_examples(assembly, facts[0].tables)]
 
     mapping = _asked("mapping", learn)
@@ -86,6 +86,18 @@ def _at_both_ends(assembly: Assembly) -> list[Finding]:
     context = assembly.sink_context(facts[0] if facts else None)
     sink = _asked("sink", lambda: assembly.sink.check(config.sink.config, context))
     return [*source, *mapping, *(_placed(assembly, facts[0], sink) if facts else sink)]
+
+
+def _remarks(assembly: Assembly, facts: Facts) -> list[Finding]:
+    """Return what the mapping asks of the log, and what its casts lose."""
+    from cdcsync.mapping.remarks import remarks  # noqa: PLC0415  help needs none of it
+
+    asked = assembly.source.whole
+    whole = asked(assembly.config.source.config, assembly.source_context) if asked is not None else None
+    return [
+        Finding(Severity.ERROR if remark.wrong else Severity.WARNING, "mapping", remark.text)
+        for remark in remarks(assembly.mapping, facts.tables, whole)
+    ]
 
 
 def _position(assembly: Assembly) -> list[Finding]:

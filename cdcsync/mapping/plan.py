@@ -12,11 +12,10 @@ from cdcsync.mapping.failures import Failed
 from cdcsync.mapping.model import OnTruncate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from cdcsync.change import Row, Transaction, Unreadable
     from cdcsync.mapping.computed import Computed, Question
-    from cdcsync.mapping.expressions import Program
     from cdcsync.mapping.model import Rule
 
 PLACES_MAX: Final = 1000
@@ -100,44 +99,6 @@ class Plan:
         if operation is None or (operation is Operation.DELETE and self.delete == "ignore"):
             return ()
         return self._mapped(change, operation, moment)
-
-    @property
-    def notes(self) -> list[str]:
-        """What the plan needs of the log, where that is more than the key."""
-        said = {"where": self.where, "to.by": self.by}
-        needs = {
-            "where": "a row that an update takes out is deleted, and one that it may have brought in is written whole, "
-            "where the row before is not logged in full",
-            "to.by": f"a row that moves or is deleted has to be logged in full: {FULL_BEFORE}",
-        }
-        notes: list[str] = []
-        for name, question in said.items():
-            inputs = question.program.inputs if question is not None else ()
-            read = [self.source.columns[at].name for side, at in inputs if side in ("r", "b")]
-            beside = sorted(set(read) - set(self.source.key))
-            if beside and not self.history:
-                notes.append(f"table {self.source.qualified}: `{name}` reads {', '.join(beside)}: {needs[name]}")
-        return [*notes, *self._losses()]
-
-    def _losses(self) -> Iterator[str]:
-        """Yield what casts lose, each with its place."""
-        texts = self.rule.mapping.expressions
-        for keys, program in self._programs():
-            for note in program.notes if keys in texts else ():
-                place = self.rule.place(keys, program.text, note.start)
-                said = f"{place}table {self.source.qualified}: {'.'.join(keys)}: {note}"
-                yield f"{said}\n{note.caret(program.text)}"
-
-    def _programs(self) -> Iterator[tuple[tuple[str, ...], Program]]:
-        """Yield every expression with the keys that lead to it."""
-        outputs = self.computed.outputs if self.computed is not None else ()
-        for column, output in zip(self.target.columns, outputs, strict=False):
-            if not isinstance(output, int):
-                of_message = column.name in self.target.message_key
-                yield tuple(column.name[1:].split(".", 1)) if of_message else ("columns", column.name), output
-        for name, question in (("where", self.where), ("to.by", self.by)):
-            if question is not None:
-                yield tuple(name.split(".")), question.program
 
     @property
     def lineage(self) -> tuple[str | None, ...]:

@@ -113,10 +113,6 @@ class Mapping:
             raise Fatal("\n".join(dict.fromkeys(problems)), hint=hint, status=ExitStatus.CONFIG)
         return [target for target, _ in targets.values()]
 
-    def notes(self, tables: Iterable[Table]) -> list[str]:
-        """Return what an operator should know of these tables before it runs, a line each. Raises Fatal."""
-        return [note for table in tables for plan in self.plans(table) for note in plan.notes]
-
     def plans(self, table: Table) -> tuple[Plan, ...]:
         """Return how a table's changes are mapped, a plan for each entry that takes it. Raises Fatal."""
         if table not in self._plans:

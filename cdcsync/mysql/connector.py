@@ -25,6 +25,8 @@ from cdcsync.mysql.target_check import sink_check
 from cdcsync.ports import Guarantee
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cdcsync.change import Table
     from cdcsync.ports import Sink, SinkContext, Source, SourceContext
 
@@ -49,6 +51,12 @@ def _tables(config: MysqlSource, context: SourceContext) -> list[Table]:
 def _look_at(config: MysqlSource, context: SourceContext) -> tuple[str, list[Table]]:
     with connect(config, purpose=f"cdcsync {context.pipeline}") as connection:
         return connection.server.name, catalogue.tables(connection, context.selection)
+
+
+def _whole(config: MysqlSource, context: SourceContext) -> Callable[[Table], bool]:
+    with connect(config, purpose=f"cdcsync {context.pipeline}") as connection:
+        full = connection.server.variable("binlog_row_image", "FULL").upper() == "FULL"
+    return lambda _table: full
 
 
 def _drop(_config: MysqlSource, _context: SourceContext) -> list[str]:
@@ -84,6 +92,7 @@ CONNECTOR = Connector(
         log=Log(_tail, reach, at_time, placed),
         dialect=DIALECT,
         moves=True,
+        whole=_whole,
     ),
     sink=SinkSpec(
         config=MysqlSink,

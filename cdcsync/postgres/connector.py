@@ -31,6 +31,8 @@ from cdcsync.postgres.store import clear, look, put
 from cdcsync.postgres.target_check import sink_check
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cdcsync.change import Table
     from cdcsync.ports import Sink, SinkContext, Source, SourceContext
 
@@ -78,6 +80,14 @@ def _look(config: PostgresSource, context: SourceContext) -> tuple[str, list[Tab
         return identify_plainly(connection), [each.table(types) for each in published]
 
 
+def _whole(config: PostgresSource, context: SourceContext) -> Callable[[Table], bool]:
+    with connect(config, application_name=f"cdcsync {context.pipeline}") as connection:
+        published = shown(connection, config, context)
+    infos = [each.info for each in published]
+    found = {info.qualified for info in infos if all(part.identity == "f" for part in info.leaves or (info,))}
+    return lambda table: table.qualified in found
+
+
 def _sink(config: PostgresSink, context: SinkContext) -> Sink:
     return Target(config, context)
 
@@ -104,6 +114,7 @@ CONNECTOR = Connector(
         stored=place,
         log=Log(BesideWal, reach, go_back=go_back),
         dialect=DIALECT,
+        whole=_whole,
     ),
     sink=SinkSpec(
         config=PostgresSink,

@@ -113,7 +113,7 @@ def test_the_target_is_what_the_sources_own_sql_says(command: Command, database:
     assert all(alive[identity] == status for identity, status in database.query("SELECT id, status FROM orders"))
 
 
-def test_check_names_the_line_of_what_the_target_does_not_take(
+def test_check_names_the_line_of_what_an_end_does_not_have_or_take(
     command: Command, database: Database, target: Database
 ) -> None:
     database.execute(SHOP)
@@ -130,6 +130,9 @@ tables:
       total: price * 2
       {long}: status
       short: cast(price as decimal(5, 1))
+    match: all
+  - from: public.orders
+    to: {{by: status, tables: [new, old]}}
 """
     path = command.write(entry.format(source=database.url, sink=target.url, long="n" * 64))
 
@@ -142,6 +145,7 @@ tables:
     assert any(line.startswith(":9:14: column total: integer cannot hold numeric") for line in said["error"])
     assert any("the target takes 63" in line and line.startswith(":10:") for line in said["error"])
     assert any("rounded to 1 digits" in line and line.startswith(":11:19: ") for line in said["warning"])
+    assert any(line.startswith(":14:14: ") and "`to.by` reads status" in line for line in said["error"])
     assert ran.returncode == 78
     assert "64 bytes long; the target takes 63" in ran.stderr
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,9 +13,13 @@ from cdcsync.document import parse
 from cdcsync.errors import Fatal
 from cdcsync.mapping import Mapping, Rule, TableMapping
 from cdcsync.mapping.loading import entries
+from cdcsync.mapping.remarks import remarks
 from cdcsync.mapping.target_names import misnamed, places
 from cdcsync.types import Kind, Type
 from cdcsync.validation import Checked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TEXT = Type(Kind.TEXT)
 ID = Column("id", Type(Kind.INTEGER, bits=64), nullable=False)
@@ -132,9 +136,48 @@ def test_a_finding_about_a_column_leads_to_the_line_that_makes_it() -> None:
 def test_what_a_cast_loses_is_a_note_with_its_place() -> None:
     entry = of_file("tables:\n  - from: app.people\n    columns:\n      short: upper(name::varchar(3))\n")
 
-    assert entry.notes([PEOPLE]) == [
+    assert [remark.text for remark in remarks(entry, [PEOPLE], None)] == [
         (
             "people.yaml:4:20: table app.people: columns.short: text becomes text of 3 characters: it is cut after 3 "
             "characters\n    upper(name::varchar(3))\n          ^^^^^^^^^^^^^^^^"
         )
     ]
+
+
+ASKED = """\
+tables:
+  - from: app.people
+    match: all
+    to: {by: name, tables: [a, b]}
+    where: born is not null
+    message_key: "name || id"
+  - from: app.people
+    to: c
+    key: [name, id]
+  - from: app.people
+"""
+ASKS = [
+    ("4:14", "to.by"),
+    ("5:12", "where"),
+    ("6:18", "message_key"),
+    ("9:10", "key"),
+]
+
+
+@pytest.mark.parametrize(
+    ("whole", "demanded"), [(None, []), (lambda _: True, None), (lambda _: False, ["to.by", "message_key", "key"])]
+)
+def test_what_an_entry_asks_of_the_log_is_an_error_where_the_log_is_known_not_to_have_it(
+    whole: Callable[[Table], bool] | None, demanded: list[str] | None
+) -> None:
+    named = replace(PEOPLE.columns[1], nullable=False)
+
+    found = remarks(of_file(ASKED), [replace(PEOPLE, columns=(ID, named, *PEOPLE.columns[2:]))], whole)
+
+    told = sorted(remark.text for remark in found)
+    assert [line.split("` reads ")[0] for line in told] == (
+        [] if demanded is None else [f"people.yaml:{place}: table app.people: `{name}" for place, name in ASKS]
+    )
+    assert [name for remark in found if remark.wrong for _, name in ASKS if f"`{name}`" in remark.text] == (
+        demanded or []
+    )

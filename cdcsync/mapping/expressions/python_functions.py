@@ -52,7 +52,11 @@ def load(text: str) -> Function:
 
 def typed(name: str, found: Callable[..., Any]) -> Function:
     """Return a Python function as one of expressions. Raises ValueError when an annotation is missing or unknown."""
-    hints = typing.get_type_hints(found)
+    try:
+        hints = typing.get_type_hints(found)
+    except NameError as error:
+        msg = f"the annotation {error.name} is not there at run time: import it outside of TYPE_CHECKING"
+        raise ValueError(msg) from error
     parameters: list[Parameter] = []
     changes: list[Callable[[Any], Any] | None] = []
     optional = False
