@@ -1,0 +1,161 @@
+"""Debezium's change events: an envelope of before, after, source, op and times; a delete is followed by a tombstone.
+
+Source: Debezium's documentation, "Data change events" of the PostgreSQL and MySQL connectors.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from cdcsync.change import PLACE_BITS, UNCHANGED, Operation, Table
+from cdcsync.kafka.encoding.rows import Rows
+from cdcsync.kafka.encoding.schemas import envelope_schema, key_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cdcsync.change import Change, Message, Row, Transaction
+    from cdcsync.kafka.encoding.modes import Modes
+    from cdcsync.kafka.encoding.records import Encoded, Sender
+
+_dumps: Final = orjson.dumps
+_NO_TABLE: Final = Table("", "", ())
+OPS: Final = {
+    Operation.INSERT: "c",
+    Operation.UPDATE: "u",
+    Operation.DELETE: "d",
+    Operation.READ: "r",
+    Operation.TRUNCATE: "t",
+}
+_PLACE: Final = (1 << PLACE_BITS) - 1
+
+
+class DebeziumTable:
+    """Writes the changes of one table version."""
+
+    def __init__(
+        self, table: Table, modes: Modes, sender: Sender, key: Sequence[str] | None = None, *, tombstones: bool = True
+    ) -> None:
+        self._rows = Rows(table, modes, key)
+        self._sender = sender
+        self._tombstones = tombstones
+        self._table = table
+        self._before_value = self._before_key = b""
+        self._end_value = self._end_key = b""
+        if modes.schemas:
+            self._before_value = b'{"schema":%b,"payload":' % _dumps(envelope_schema(self._rows, sender))
+            self._before_key = b'{"schema":%b,"payload":' % _dumps(key_schema(self._rows, sender))
+            self._end_value = self._end_key = b"}"
+        self._open = self._before_value + b'{"before":'
+        self._insert = self._open + b'null,"after":'
+        self._at: Transaction | None = None
+        self._tails: dict[Operation, bytes] = {}
+
+    def encode(self, change: Change, transaction: Transaction, now_us: int) -> list[Encoded]:
+        """Return the records of one change, in order. Raises Partial, Unfit."""
+        _, operation, before, after = change
+        if transaction is not self._at:
+            self._at = transaction
+            self._tails.clear()
+        tail = self._tails.get(operation)
+        if tail is None:
+            tail = self._tails[operation] = self._tail(operation, transaction, now_us)
+        if after is None:
+            return self._without_after(operation, before, tail)
+        if before is None:
+            return [(self._key(after), self._insert + _dumps(self._rows.object(after)) + tail)]
+        return self._update(before, after, tail, transaction, now_us)
+
+    def _without_after(self, operation: Operation, before: Row | None, tail: bytes) -> list[Encoded]:
+        if operation is Operation.TRUNCATE or before is None:
+            return [(None, self._insert + b"null" + tail)]
+        key = self._key(before)
+        made = [(key, self._open + _dumps(self._rows.known(before)) + b',"after":null' + tail)]
+        return [*made, (key, None)] if self._tombstones and key is not None else made
+
+    def _update(self, before: Row, after: Row, tail: bytes, transaction: Transaction, now_us: int) -> list[Encoded]:
+        rows = self._rows
+        if rows.key_differs(before, after):
+            return self._moved(before, after, transaction, now_us)
+        was = b"null"
+        if not rows.carries_key_alone(before):
+            was = _dumps(rows.known(before))
+        whole = completed(before, after)
+        return [(self._key(after), self._open + was + b',"after":' + _dumps(rows.object(whole)) + tail)]
+
+    def _moved(self, before: Row, after: Row, transaction: Transaction, now_us: int) -> list[Encoded]:
+        """Return what Debezium makes of a key that moves: a delete, its tombstone, and a create."""
+        gone = self._without_after(Operation.DELETE, before, self._tail(Operation.DELETE, transaction, now_us))
+        came = _dumps(self._rows.object(completed(before, after)))
+        return [*gone, (self._key(after), self._insert + came + self._tail(Operation.INSERT, transaction, now_us))]
+
+    def _key(self, row: Row) -> bytes | None:
+        made = self._rows.key_bytes(row)
+        return made if made is None or not self._before_key else self._before_key + made + self._end_key
+
+    def _tail(self, operation: Operation, transaction: Transaction, now_us: int) -> bytes:
+        source = _dumps(source_of(self._sender, self._table, transaction, operation))
+        return b',"source":%b,"transaction":null,"op":"%b","ts_ms":%d,"ts_us":%d,"ts_ns":%d}%b' % (
+            source,
+            OPS[operation].encode(),
+            now_us // 1000,
+            now_us,
+            now_us * 1000,
+            self._end_value,
+        )
+
+
+def source_of(sender: Sender, table: Table, transaction: Transaction, operation: Operation) -> dict[str, Any]:
+    """Return the `source` block: common fields, then those of the source's own connector."""
+    time_us = transaction.commit_time_us
+    snapshot = "true" if operation is Operation.READ else "false"
+    made: dict[str, Any] = {
+        "version": sender.version,
+        "connector": sender.connector,
+        "name": sender.pipeline,
+        "ts_ms": time_us // 1000,
+        "snapshot": snapshot,
+        "db": sender.database or table.schema,
+        "sequence": None,
+        "ts_us": time_us,
+        "ts_ns": time_us * 1000,
+    }
+    place = transaction.version & _PLACE
+    if sender.connector == "mysql":
+        return made | {"table": table.name, "server_id": 0, **_binlog_place(transaction, place)}
+    made |= {"schema": table.schema, "table": table.name, "txId": _number(transaction.id)}
+    if sender.connector == "postgresql":
+        made |= {"lsn": place, "xmin": None}
+    return made
+
+
+def _binlog_place(transaction: Transaction, place: int) -> Mapping[str, Any]:
+    gtid = transaction.id if ":" in transaction.id or transaction.id.count("-") == 2 else None  # noqa: PLR2004  MariaDB's
+    file = getattr(transaction.position, "file", "")
+    return {"gtid": gtid, "file": file, "pos": place & ((1 << 33) - 1), "row": 0, "thread": None, "query": None}
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isdecimal() else None
+
+
+def completed(before: Row, after: Row) -> Row:
+    """Take from the row before what the log did not carry of the row after."""
+    if UNCHANGED not in after:
+        return after
+    return tuple(old if new is UNCHANGED else new for old, new in zip(before, after, strict=True))
+
+
+def message_event(message: Message, sender: Sender, transaction: Transaction, now_us: int) -> Encoded:
+    """Return Debezium's event of a logical message."""
+    source = source_of(sender, _NO_TABLE, transaction, Operation.INSERT)
+    value = {
+        "op": "m",
+        "ts_ms": now_us // 1000,
+        "source": source,
+        "message": {"prefix": message.prefix, "content": b64encode(message.content).decode()},
+    }
+    return _dumps({"prefix": message.prefix}), _dumps(value)

@@ -1,0 +1,42 @@
+"""What every format is given, and what it gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from cdcsync.change import Change, Transaction
+
+Encoded: TypeAlias = tuple[bytes | None, bytes | None]
+"""A record's key and value."""
+
+_CONNECTORS = {"postgres": "postgresql", "mysql": "mysql", "mariadb": "mysql"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who writes, as records say it."""
+
+    pipeline: str
+    version: str
+    """Of cdcsync."""
+    connector: str = ""
+    """As Debezium names it: postgresql, mysql."""
+    database: str = ""
+    """PostgreSQL's; a MySQL table's is its schema."""
+
+    @classmethod
+    def of(cls, pipeline: str, version: str, source: str) -> Sender:
+        """Return it for a source's identity: `postgres:SYSTEM/DATABASE`, `mysql:SERVER`."""
+        system, _, rest = source.partition(":")
+        database = rest.partition("/")[2] if system == "postgres" else ""
+        return cls(pipeline, version, _CONNECTORS.get(system, system or "cdcsync"), database)
+
+
+class TableEncoder(Protocol):
+    """Writes the changes of one table version."""
+
+    def encode(self, change: Change, transaction: Transaction, now_us: int) -> list[Encoded]:
+        """Return the records of one change, in order. Raises Partial, Unfit."""
+        ...
