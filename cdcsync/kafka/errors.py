@@ -45,6 +45,9 @@ _FENCED: Final = Rule(
 )
 _TOPIC: Final = Rule(Verdict.CONFIG, "create the topic, or let the sink create it with `create_topics: true`")
 
+FENCED: Final = frozenset({Code._FENCED, Code.PRODUCER_FENCED, Code.INVALID_PRODUCER_EPOCH})
+"""Another producer has the transactional id, or the brokers ended a transaction that took too long."""
+
 RULES: Final[dict[int, Rule]] = {
     Code._FENCED: _FENCED,
     Code.PRODUCER_FENCED: _FENCED,

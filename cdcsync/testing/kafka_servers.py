@@ -194,20 +194,37 @@ class KafkaServer:
             raise ServerFault(self._process.told(f"does not take records of {topic}: {failed}"))
 
     def consume(self, topic: str, *, isolation: str = "read_committed") -> list[Message]:
-        """Return all messages of a topic, by partition and offset, up to its end as it is now."""
-        settings = self.client(
-            group_id="harness", enable_auto_commit=False, isolation_level=isolation, enable_partition_eof=True
-        )
-        consumer = Consumer(settings)
+        """Return all messages of a topic, by partition and offset, up to its end as it is now.
+
+        A commit returns before its markers are written: what is not yet decided is waited for.
+        """
+        ends = self._ends(topic)
+        consumer = Consumer(self._reading(isolation))
         try:
-            parts = consumer.list_topics(topic, timeout=ANSWER_MAX_S).topics[topic].partitions
-            consumer.assign([TopicPartition(topic, part, 0) for part in parts])
-            return sorted(self._until_end(consumer, set(parts)), key=_place)
+            consumer.assign([TopicPartition(topic, part, low) for part, (low, _) in ends.items()])
+            return sorted(self._until(consumer, {part: high for part, (_, high) in ends.items()}), key=_place)
         finally:
             consumer.close()
 
-    def _until_end(self, consumer: Consumer, left: set[int]) -> list[Message]:
+    def _reading(self, isolation: str) -> dict[str, Any]:
+        return self.client(
+            group_id="harness", enable_auto_commit=False, isolation_level=isolation, enable_partition_eof=True,
+            fetch_wait_max_ms=10, auto_offset_reset="error",
+        )  # fmt: skip
+
+    def _ends(self, topic: str) -> dict[int, tuple[int, int]]:
+        """Return the first offset and the end of each partition, open transactions included."""
+        consumer = Consumer(self._reading("read_uncommitted"))
+        try:
+            parts = consumer.list_topics(topic, timeout=ANSWER_MAX_S).topics[topic].partitions
+            found = {part: consumer.get_watermark_offsets(TopicPartition(topic, part), ANSWER_MAX_S) for part in parts}
+            return {part: (int(low), int(high)) for part, (low, high) in found.items()}
+        finally:
+            consumer.close()
+
+    def _until(self, consumer: Consumer, ends: dict[int, int]) -> list[Message]:
         found = []
+        left = set(ends)
         until = time.monotonic() + 60
         while left:
             if time.monotonic() > until:
@@ -215,13 +232,13 @@ class KafkaServer:
             message = consumer.poll(1.0)
             if message is None:
                 continue
-            error = message.error()
+            error, part = message.error(), int(message.partition() or 0)
             if error is None:
                 found.append(message)
-            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  the client's public name for it
-                left.discard(int(message.partition() or 0))
-            else:
+            elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001  the client's public name for it
                 raise KafkaException(error)
+            elif int(message.offset() or 0) >= ends[part]:
+                left.discard(part)
         return found
 
     @property

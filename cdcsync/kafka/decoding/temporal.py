@@ -15,11 +15,16 @@ _NS: Final = 1_000_000_000
 _MOMENT: Final = re.compile(
     r"([+-]?\d{4,})-(\d\d)-(\d\d)[T ](\d\d:\d\d)(:\d\d)?(?:\.(\d+))?\s*(Z|[+-]\d\d(?::?\d\d)?(?::?\d\d)?)?"
 )
+_INFINITE_DAYS: Final = {2_147_483_647: "infinity", -2_147_483_648: "-infinity"}
+_INFINITE_MOMENTS: Final = {9_223_372_036_825_200_000: "infinity", -9_223_372_036_832_400_000: "-infinity"}
+"""As Debezium's connector for PostgreSQL writes them, whatever the unit."""
 _INFINITE: Final = frozenset({"infinity", "-infinity"})
 
 
 def date_of(days: int) -> str:
     """Return the date of a day counted from 1970-01-01; beyond 9999 with a sign, as `types.Kind` says."""
+    if days in _INFINITE_DAYS:
+        return _INFINITE_DAYS[days]
     if _DAYS_MIN <= days <= _DAYS_MAX:
         return date.fromordinal(days + _EPOCH_DAY).isoformat()
     eras, rest = divmod(days + _EPOCH_DAY - 1, 146_097)
@@ -49,7 +54,7 @@ def clocks(unit_ns: int) -> Callable[[int], str]:
 
 def moments(unit_ns: int, zone: str = "") -> Callable[[int], str]:
     """Return `moment_of` for units of that many nanoseconds, with a zone behind it."""
-    return lambda number: moment_of(number, unit_ns) + zone
+    return lambda number: _INFINITE_MOMENTS.get(number) or moment_of(number, unit_ns) + zone
 
 
 def duration_of(micros: int) -> str:

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from cdcsync.change import PLACE_BITS, UNCHANGED, Operation
+from cdcsync.change import PLACE_BITS, Operation
 from cdcsync.kafka.encoding.debezium import completed
 from cdcsync.kafka.encoding.maxwell import spaced
-from cdcsync.kafka.encoding.rows import Partial
+from cdcsync.kafka.encoding.rows import Rows
+from cdcsync.kafka.encoding.values import Form
 from cdcsync.types import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from cdcsync.change import Change, Row, Table, Transaction, Value
+    from cdcsync.change import Change, Table, Transaction, Value
     from cdcsync.kafka.encoding.records import Encoded
     from cdcsync.types import Type
 
@@ -48,16 +49,13 @@ _SQL: Final = {
 class CanalTable:
     """Writes the changes of one table version."""
 
-    def __init__(self, table: Table, key: Sequence[str] | None = None) -> None:
+    def __init__(self, table: Table) -> None:
         self._table = table
-        self._names = [column.name for column in table.columns]
-        self._converters = [_CONVERTERS.get(column.type.kind, str) for column in table.columns]
-        types = {column.name: _type(column.type) for column in table.columns}
-        key = table.key if key is None else key
-        self._key_at = [(name, table.at[name]) for name in key]
+        self._rows = Rows(table, [Form("", _CONVERTERS.get(column.type.kind, str)) for column in table.columns])
+        types = {column.name: _type(column.type) for column, _ in self._rows.columns}
         self._types = {
             "mysqlType": {name: word for name, (word, _) in types.items()},
-            "pkNames": list(key) or None,
+            "pkNames": list(table.key) or None,
             "sqlType": {name: number for name, (_, number) in types.items()},
         }
 
@@ -80,27 +78,11 @@ class CanalTable:
         row = before if after is None else after if before is None else completed(before, after)
         if row is None:
             return [(None, _dumps(message))]
-        if after is not None and UNCHANGED in row:
-            lacking = [name for name, value in zip(self._names, row, strict=True) if value is UNCHANGED]
-            msg = f"the log did not carry {', '.join(lacking)}"
-            raise Partial(msg)
-        message |= {"data": [self._object(row)], **self._types}
+        data = self._rows.carried(row) if after is None else self._rows.full(row)
+        message |= {"data": [data], **self._types}
         if after is not None and before is not None:
-            message["old"] = [self._object(before, row)]
-        return [(self._key(row), _dumps(message))]
-
-    def _object(self, row: Row, other: Row | None = None) -> dict[str, Any]:
-        """Return a row; beside another only what differs from it."""
-        return {
-            name: None if value is None else self._converters[at](value)
-            for at, (name, value) in enumerate(zip(self._names, row, strict=True))
-            if value is not UNCHANGED and (other is None or other[at] != value)
-        }
-
-    def _key(self, row: Row) -> bytes | None:
-        if not self._key_at:
-            return None
-        return _dumps({name: None if row[at] is None else self._converters[at](row[at]) for name, at in self._key_at})
+            message["old"] = [self._rows.carried(before, row)]
+        return [(self._rows.key_bytes(row), _dumps(message))]
 
 
 def _latin(value: bytes) -> str:

@@ -15,7 +15,7 @@ from cdcsync.kafka.encoding.rows import Rows
 from cdcsync.kafka.encoding.schemas import envelope_schema, key_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from cdcsync.change import Change, Message, Row, Transaction
     from cdcsync.kafka.encoding.modes import Modes
@@ -36,19 +36,18 @@ _PLACE: Final = (1 << PLACE_BITS) - 1
 class DebeziumTable:
     """Writes the changes of one table version."""
 
-    def __init__(
-        self, table: Table, modes: Modes, sender: Sender, key: Sequence[str] | None = None, *, tombstones: bool = True
-    ) -> None:
-        self._rows = Rows(table, modes, key)
+    def __init__(self, table: Table, modes: Modes, sender: Sender, *, tombstones: bool = True) -> None:
+        self._rows = Rows.of(table, modes)
         self._sender = sender
         self._tombstones = tombstones
         self._table = table
-        self._before_value = self._before_key = b""
-        self._end_value = self._end_key = b""
+        self._before_value = self._before_key = self._end_value = self._end_key = b""
         if modes.schemas:
             self._before_value = b'{"schema":%b,"payload":' % _dumps(envelope_schema(self._rows, sender))
+            self._end_value = b"}"
+        if modes.schemas and not self._rows.text_key:
             self._before_key = b'{"schema":%b,"payload":' % _dumps(key_schema(self._rows, sender))
-            self._end_value = self._end_key = b"}"
+            self._end_key = b"}"
         self._open = self._before_value + b'{"before":'
         self._insert = self._open + b'null,"after":'
         self._at: Transaction | None = None
@@ -73,7 +72,7 @@ class DebeziumTable:
         if operation is Operation.TRUNCATE or before is None:
             return [(None, self._insert + b"null" + tail)]
         key = self._key(before)
-        made = [(key, self._open + _dumps(self._rows.known(before)) + b',"after":null' + tail)]
+        made: list[Encoded] = [(key, self._open + _dumps(self._rows.known(before)) + b',"after":null' + tail)]
         return [*made, (key, None)] if self._tombstones and key is not None else made
 
     def _update(self, before: Row, after: Row, tail: bytes, transaction: Transaction, now_us: int) -> list[Encoded]:
@@ -89,7 +88,7 @@ class DebeziumTable:
     def _moved(self, before: Row, after: Row, transaction: Transaction, now_us: int) -> list[Encoded]:
         """Return what Debezium makes of a key that moves: a delete, its tombstone, and a create."""
         gone = self._without_after(Operation.DELETE, before, self._tail(Operation.DELETE, transaction, now_us))
-        came = _dumps(self._rows.object(completed(before, after)))
+        came = _dumps(self._rows.full(completed(before, after)))
         return [*gone, (self._key(after), self._insert + came + self._tail(Operation.INSERT, transaction, now_us))]
 
     def _key(self, row: Row) -> bytes | None:

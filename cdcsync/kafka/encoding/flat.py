@@ -14,8 +14,6 @@ from cdcsync.kafka.encoding.rows import Rows
 from cdcsync.kafka.encoding.schemas import STRINGS, base_name, key_schema, row_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from cdcsync.change import Change, Row, Table, Transaction
     from cdcsync.kafka.config import KafkaSink
     from cdcsync.kafka.encoding.records import Encoded, Sender
@@ -27,18 +25,20 @@ _DELETED: Final = "__deleted"
 class FlatTable:
     """Writes the changes of one table version."""
 
-    def __init__(self, table: Table, config: KafkaSink, sender: Sender, key: Sequence[str] | None = None) -> None:
-        self._rows = Rows(table, config.modes, key)
+    def __init__(self, table: Table, config: KafkaSink, sender: Sender) -> None:
+        self._rows = Rows.of(table, config.modes)
         self._sender = sender
         self._table = table
         self._deletes = config.delete_tombstone_handling_mode
         self._rewrites = self._deletes in {Deletes.REWRITE, Deletes.REWRITE_WITH_TOMBSTONE}
         self._fields = config.add_fields
-        self._value = self._key = self._end = b""
+        self._value = self._key = self._end = self._end_key = b""
         if config.schemas:
             self._value = b'{"schema":%b,"payload":' % _dumps(self._value_schema())
-            self._key = b'{"schema":%b,"payload":' % _dumps(key_schema(self._rows, sender))
             self._end = b"}"
+        if config.schemas and not self._rows.text_key:
+            self._key = b'{"schema":%b,"payload":' % _dumps(key_schema(self._rows, sender))
+            self._end_key = b"}"
         self._at: Transaction | None = None
         self._tails: dict[Operation, bytes] = {}
 
@@ -74,7 +74,7 @@ class FlatTable:
 
     def _keyed(self, row: Row) -> bytes | None:
         made = self._rows.key_bytes(row)
-        return made if made is None or not self._key else self._key + made + self._end
+        return made if made is None or not self._key else self._key + made + self._end_key
 
     def _tail(self, operation: Operation, transaction: Transaction, now_us: int) -> bytes:
         tail = self._tails.get(operation)

@@ -7,20 +7,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from cdcsync.change import PLACE_BITS, UNCHANGED, Operation
+from cdcsync.change import PLACE_BITS, Operation
 from cdcsync.kafka.encoding.debezium import completed
 from cdcsync.kafka.encoding.modes import Unfit
-from cdcsync.kafka.encoding.rows import Partial
+from cdcsync.kafka.encoding.rows import Rows
+from cdcsync.kafka.encoding.values import Form
 from cdcsync.types import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from cdcsync.change import Change, Row, Table, Transaction, Value
     from cdcsync.kafka.encoding.records import Encoded
-    from cdcsync.types import Type
-
-    Converter = Callable[[Value], Any]
 
 _dumps: Final = orjson.dumps
 _PLACE: Final = (1 << PLACE_BITS) - 1
@@ -35,13 +33,9 @@ _TYPES: Final = {
 class MaxwellTable:
     """Writes the changes of one table version."""
 
-    def __init__(self, table: Table, key: Sequence[str] | None = None) -> None:
+    def __init__(self, table: Table) -> None:
         self._table = table
-        self._names = [column.name for column in table.columns]
-        self._converters = [_converter(column.type) for column in table.columns]
-        key = table.key if key is None else key
-        self._key_at = tuple(table.at[name] for name in key)
-        self._key_names = [f"pk.{name}" for name in key]
+        self._rows = Rows(table, [Form("", _CONVERTERS.get(column.type.kind)) for column in table.columns])
 
     def encode(self, change: Change, transaction: Transaction, now_us: int) -> list[Encoded]:  # noqa: ARG002
         """Return the record of one change. Raises Partial, Unfit."""
@@ -58,39 +52,17 @@ class MaxwellTable:
             "ts": transaction.commit_time_us // 1_000_000,
             "xid": int(transaction.id) if transaction.id.isdecimal() else transaction.version & _PLACE,
             **_place(change, transaction),
-            "data": self._known(row) if after is None else self._whole(row),
+            "data": self._rows.carried(row) if after is None else self._rows.full(row),
         }
         if after is not None and before is not None:
-            message["old"] = self._old(before, row)
+            message["old"] = self._rows.carried(before, row)
         return [(self._key(row), _dumps(message))]
 
-    def _whole(self, row: Row) -> dict[str, Any]:
-        lacking = [name for name, value in zip(self._names, row, strict=True) if value is UNCHANGED]
-        if lacking:
-            msg = f"the log did not carry {', '.join(lacking)}"
-            raise Partial(msg)
-        return self._known(row)
-
-    def _known(self, row: Row) -> dict[str, Any]:
-        return {
-            name: _written(convert, value)
-            for name, convert, value in zip(self._names, self._converters, row, strict=True)
-            if value is not UNCHANGED
-        }
-
-    def _old(self, before: Row, after: Row) -> dict[str, Any]:
-        """Return what the update changed, as it was."""
-        return {
-            name: _written(convert, old)
-            for name, convert, old, new in zip(self._names, self._converters, before, after, strict=True)
-            if old is not UNCHANGED and old != new
-        }
-
     def _key(self, row: Row) -> bytes:
-        key = {
-            name: _written(self._converters[at], row[at])
-            for name, at in zip(self._key_names, self._key_at, strict=True)
-        }
+        rows = self._rows
+        if rows.text_key:
+            return rows.key_bytes(row) or b""
+        key = {f"pk.{name}": value for name, value in rows.key_object(row).items()}
         return _dumps({"database": self._table.schema, "table": self._table.name, **key})
 
 
@@ -101,14 +73,6 @@ def _place(change: Change, transaction: Transaction) -> dict[str, Any]:
         return {"commit": True}
     at = next(at for at, item in enumerate(items) if item is change)
     return {"xoffset": transaction.ordinals[at]}
-
-
-def _written(convert: Converter | None, value: Value) -> Any:
-    return value if value is None or convert is None else convert(value)
-
-
-def _converter(kind: Type) -> Converter | None:
-    return _CONVERTERS.get(kind.kind)
 
 
 def spaced(value: str) -> str:
@@ -137,7 +101,7 @@ def _bits(value: str) -> int:
     return int(value or "0", 2)
 
 
-_CONVERTERS: Final[dict[Kind, Converter]] = {
+_CONVERTERS: Final[dict[Kind, Callable[[Value], Any]]] = {
     Kind.BYTES: _text,
     Kind.GEOMETRY: _text,
     Kind.DECIMAL: _number,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import orjson
 
@@ -13,7 +13,7 @@ from cdcsync.kafka.encoding.values import form_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cdcsync.change import Row, Table
+    from cdcsync.change import Column, Row, Table
     from cdcsync.kafka.encoding.modes import Modes
     from cdcsync.kafka.encoding.values import Form
 
@@ -28,31 +28,52 @@ class Partial(ValueError):  # noqa: N818  a finding about one row
 
 
 class Rows:
-    """Writes the rows of one table version."""
+    """Writes the rows of one table version; columns that are the message's key alone are no part of a row."""
 
-    def __init__(self, table: Table, modes: Modes, key: Sequence[str] | None = None) -> None:
-        """`key` names the columns of the record's key; absent: the table's."""
+    def __init__(self, table: Table, forms: Sequence[Form]) -> None:
+        """`forms` says how each column of the table is written."""
         self.table = table
-        self.forms: list[Form] = [form_of(column, modes) for column in table.columns]
-        self.names = [column.name for column in table.columns]
-        self.key = tuple(table.key if key is None else key)
-        self.key_at = tuple(table.at[name] for name in self.key)
+        self.forms = list(forms)
+        self._every = [column.name for column in table.columns]
+        self._text = len(table.message_key) == 1 and "." not in table.message_key[0]
+        """The key is a text, and no object."""
+        apart = frozenset(table.message_key)
+        self.shown = [at for at, name in enumerate(self._every) if name not in apart]
+        """The columns of a row."""
+        self.key_at = table.message_key_at or table.key_at
+        self.key_names = [self._every[at].partition(".")[2] if apart else self._every[at] for at in self.key_at]
         self._key_set = frozenset(self.key_at)
-        self.whole: Maker = self._maker(range(len(self.names)))
+        self.whole: Maker = self._maker(self.shown, [self._every[at] for at in self.shown])
         """Returns the object of a whole row; None when a value was not carried."""
-        self.keyed: Maker = self._maker(self.key_at)
+        self.keyed: Maker = self._maker(self.key_at, self.key_names)
+
+    @classmethod
+    def of(cls, table: Table, modes: Modes) -> Self:
+        """Return how Debezium's handling modes have them written."""
+        return cls(table, [form_of(column, modes) for column in table.columns])
+
+    @property
+    def columns(self) -> list[tuple[Column, Form]]:
+        """The columns of a row, with their forms."""
+        return [(self.table.columns[at], self.forms[at]) for at in self.shown]
+
+    @property
+    def text_key(self) -> bool:
+        """Whether the key is a text, and no object."""
+        return self._text
 
     def key_bytes(self, row: Row) -> bytes | None:
-        """Return the key's object as JSON; None where there is no key. Raises Partial, Unfit."""
+        """Return the key as JSON, or the text that it is; None where there is no key. Raises Partial, Unfit."""
         if not self.key_at:
             return None
-        return _dumps(self.key_object(row))
+        made = self.key_object(row)
+        return str(next(iter(made.values()))).encode() if self._text else _dumps(made)
 
     def key_object(self, row: Row) -> dict[str, Any]:
         """Return the key's object. Raises Partial, Unfit."""
         made = self._guarded(self.keyed, row)
         if made is None:
-            lacking = ", ".join(self.names[at] for at in self.key_at if row[at] is _missing)
+            lacking = ", ".join(self._every[at] for at in self.key_at if row[at] is _missing)
             msg = f"the log did not carry {lacking}, which the record's key needs"
             raise Partial(msg)
         return made
@@ -62,24 +83,19 @@ class Rows:
         made = self._guarded(self.whole, row)
         if made is not None:
             return made
-        lacking = [
-            self.names[at] for at, value in enumerate(row) if value is _missing and self.forms[at].placeholder is None
-        ]
+        lacking = [at for at in self.shown if row[at] is _missing and self.forms[at].placeholder is None]
         if lacking:
-            msg = f"the log did not carry {', '.join(lacking)}"
-            raise Partial(msg)
+            raise self._partial(lacking)
         return {
-            name: form.placeholder if value is _missing else _written(form, value)
-            for name, form, value in zip(self.names, self.forms, row, strict=True)
+            self._every[at]: self.forms[at].placeholder if row[at] is _missing else _written(self.forms[at], row[at])
+            for at in self.shown
         }
 
     def full(self, row: Row) -> dict[str, Any]:
         """Return a row of which every value has to be there. Raises Partial, Unfit."""
         made = self._guarded(self.whole, row)
         if made is None:
-            lacking = ", ".join(name for name, value in zip(self.names, row, strict=True) if value is _missing)
-            msg = f"the log did not carry {lacking}"
-            raise Partial(msg)
+            raise self._partial([at for at in self.shown if row[at] is _missing])
         return made
 
     def known(self, row: Row) -> dict[str, Any]:
@@ -88,8 +104,15 @@ class Rows:
         if made is not None:
             return made
         return {
-            name: None if value is _missing else _written(form, value)
-            for name, form, value in zip(self.names, self.forms, row, strict=True)
+            self._every[at]: None if row[at] is _missing else _written(self.forms[at], row[at]) for at in self.shown
+        }
+
+    def carried(self, row: Row, other: Row | None = None) -> dict[str, Any]:
+        """Return what the log carried of a row; beside another only what differs from it."""
+        return {
+            self._every[at]: _written(self.forms[at], row[at])
+            for at in self.shown
+            if row[at] is not _missing and (other is None or other[at] != row[at])
         }
 
     def carries_key_alone(self, row: Row) -> bool:
@@ -101,6 +124,9 @@ class Rows:
         """Return whether an update moves the key."""
         return any(before[at] is not _missing and before[at] != after[at] for at in self.key_at)
 
+    def _partial(self, lacking: list[int]) -> Partial:
+        return Partial(f"the log did not carry {', '.join(self._every[at] for at in lacking)}")
+
     def _guarded(self, make: Maker, row: Row) -> dict[str, Any] | None:
         try:
             return make(row)
@@ -110,7 +136,7 @@ class Rows:
 
     def _blame(self, row: Row) -> None:
         """Raise Unfit naming the column."""
-        for name, form, value in zip(self.names, self.forms, row, strict=True):
+        for name, form, value in zip(self._every, self.forms, row, strict=True):
             try:
                 if value is not _missing:
                     _written(form, value)
@@ -118,11 +144,11 @@ class Rows:
                 msg = f"column {name}: {unfit}"
                 raise Unfit(msg) from None
 
-    def _maker(self, columns: Sequence[int]) -> Maker:
+    def _maker(self, columns: Sequence[int], names: Sequence[str]) -> Maker:
         """Write a function for these columns; a display of known keys costs half of `dict(zip(..))`."""
-        unpack = f"{', '.join(f'v{at}' for at in range(len(self.names)))}, = row" if self.names else "pass"
+        unpack = f"{', '.join(f'v{at}' for at in range(len(self._every)))}, = row" if self._every else "pass"
         missing = " or ".join(f"v{at} is missing" for at in columns) or "False"
-        fields = (f"{self.names[at]!r}: {self._value(at)}" for at in columns)
+        fields = (f"{name!r}: {self._value(at)}" for at, name in zip(columns, names, strict=True))
         text = f"def made(row):\n {unpack}\n if {missing}:\n  return None\n return {{{', '.join(fields)}}}"
         converters = {f"convert{at}": form.convert for at, form in enumerate(self.forms)}
         scope: dict[str, Any] = {"missing": _missing, **converters}

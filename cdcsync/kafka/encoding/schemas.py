@@ -22,11 +22,10 @@ def base_name(rows: Rows, sender: Sender) -> str:
 
 
 def row_schema(rows: Rows, name: str, *, optional: bool, field: str = "") -> dict[str, Any]:
-    """Return the struct of a row; the key's columns are required."""
-    required = {column.name for column in rows.table.columns if not column.nullable or column.name in rows.table.key}
+    """Return the struct of a row; columns of the key, and those that are never null, are required."""
     fields = [
-        form.schema(optional=column not in required, field_name=column)
-        for column, form in zip(rows.names, rows.forms, strict=True)
+        form.schema(optional=column.nullable and column.name not in rows.table.key, field_name=column.name)
+        for column, form in rows.columns
     ]
     made: dict[str, Any] = {"type": "struct", "fields": fields, "optional": optional, "name": name}
     return made | ({"field": field} if field else {})
@@ -34,7 +33,10 @@ def row_schema(rows: Rows, name: str, *, optional: bool, field: str = "") -> dic
 
 def key_schema(rows: Rows, sender: Sender) -> dict[str, Any]:
     """Return the struct of a record's key."""
-    fields = [rows.forms[at].schema(optional=False, field_name=rows.names[at]) for at in rows.key_at]
+    fields = [
+        rows.forms[at].schema(optional=False, field_name=name)
+        for at, name in zip(rows.key_at, rows.key_names, strict=True)
+    ]
     return {"type": "struct", "fields": fields, "optional": False, "name": f"{base_name(rows, sender)}.Key"}
 
 

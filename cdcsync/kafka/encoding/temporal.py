@@ -89,22 +89,6 @@ def clock_ns(text: str) -> int:
     return clock_us(text) * 1000
 
 
-def clock_in_utc(text: str) -> str:
-    """Return a time of day with a zone as Debezium's ZonedTime, in GMT: `21:59:59.5Z`."""
-    matched = re.fullmatch(r"(\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-].*)", text)
-    if matched is None:
-        raise Unfit("not a time of day with a zone")
-    clock, fraction, zone = matched.groups()
-    offset_s = 0
-    if zone != "Z":
-        parts = [int(part) for part in zone[1:].split(":")]
-        offset_s = sum(part * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
-        offset_s = -offset_s if zone[0] == "-" else offset_s
-    second = (clock_us(clock) // 1_000_000 - offset_s) % DAY_S
-    shown = f"{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}"
-    return f"{shown}.{fraction}Z" if fraction else f"{shown}Z"
-
-
 def duration_us(text: str) -> int:
     """Return the microseconds of an ISO 8601 duration, as Debezium's MicroDuration counts them."""
     sign, (years, months, weeks, day, hours, minutes), us = _duration(text)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cdcsync.kafka.encoding import temporal
 from cdcsync.kafka.encoding.modes import Binary, Decimals, Intervals, Modes, Times, Unfit, Unsigned
-from cdcsync.types import Kind
+from cdcsync.types import BoundedArray, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -229,7 +229,7 @@ def _timestamp(kind: Type, modes: Modes) -> Form:
 
 
 def _timetz(_kind: Type, _modes: Modes) -> Form:
-    return Form("string", temporal.clock_in_utc, "io.debezium.time.ZonedTime")
+    return Form("string", None, "io.debezium.time.ZonedTime")
 
 
 def _interval(_kind: Type, modes: Modes) -> Form:
@@ -251,13 +251,17 @@ def _set(kind: Type, modes: Modes) -> Form:
 def _array(kind: Type, modes: Modes) -> Form:
     inner = _form(kind.element, modes) if kind.element is not None else Form("string")
     placeholder = None if inner.placeholder is None else [inner.placeholder]
-    return Form("array", partial(_list, inner.convert), items=inner, placeholder=placeholder)
+    return Form("array", partial(_list, inner.convert, not modes.schemas), items=inner, placeholder=placeholder)
 
 
-def _list(convert: Converter | None, values: tuple[Value, ...]) -> list[Any]:
+def _list(convert: Converter | None, nested: bool, values: tuple[Value, ...]) -> list[Any]:  # noqa: FBT001  positional under `partial`
+    if type(values) is BoundedArray:
+        raise Unfit("its lower bounds are not 1, which an array of Kafka Connect's has not")
+    if not nested and any(isinstance(value, tuple) for value in values):
+        raise Unfit("it has more than one dimension, which the schema of an array cannot say")
     return [
-        _list(convert, value)
-        if type(value) is tuple
+        _list(convert, nested, value)
+        if isinstance(value, tuple)
         else (value if value is None or convert is None else convert(value))
         for value in values
     ]

@@ -1,0 +1,230 @@
+"""One producer, transactional or not: what it sends is durable when `commit` returns, and its errors have verdicts."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from cdcsync.errors import CdcsyncError, End, Transient
+from cdcsync.kafka.errors import FENCED, RULES, Verdict, error_of, rule_of, verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cdcsync.kafka.client import KafkaClientConfig
+
+REACH_S: Final = 10.0
+"""For the first answer of a broker."""
+INIT_S: Final = 40.0
+"""For the transactions of an older producer to end."""
+COMMIT_S: Final = 60.0
+"""For all records to be acknowledged; past it the brokers are away, and the batch is written again."""
+ABORT_S: Final = 10.0
+WAIT_S: Final = 0.1
+SETTINGS: Final = {
+    "acks": "all",
+    "enable.idempotence": True,
+    "delivery.report.only.error": True,
+    "queue.buffering.max.kbytes": 32_768,
+    "linger.ms": 5,
+    "log_level": 2,
+}
+"""What a section's `client` may change of these, `REFUSED` says."""
+
+Headers = list[tuple[str, str | bytes | None]]
+
+
+class Fenced(Exception):  # noqa: N818  a finding, which the store turns into a verdict
+    """The brokers take nothing more of this producer: another has its name, or its transaction took too long."""
+
+
+class Channel:
+    """A producer, made anew by each `open`."""
+
+    def __init__(self, config: KafkaClientConfig, client_id: str, transactional_id: str = "", **settings: Any) -> None:
+        self._settings = {**SETTINGS, **config.settings(client_id), **settings}
+        if transactional_id:
+            self._settings["transactional.id"] = transactional_id
+        self._transactional = bool(transactional_id)
+        self._where = config.where
+        self._told: list[KafkaError] = []
+        """What the client said of its connections since it was opened."""
+        self._failed: list[tuple[KafkaError, Message]] = []
+        self._producer: Producer | None = None
+        self._within = False
+
+    @property
+    def producer(self) -> Producer:
+        """The open one."""
+        if self._producer is None:
+            msg = "the producer is not open"
+            raise RuntimeError(msg)
+        return self._producer
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is one."""
+        return self._producer is not None
+
+    def open(self, end: End = End.SINK) -> None:
+        """Connect; with a transactional id fence every older producer that has it. Raises Transient, Fatal."""
+        if self._producer is not None:
+            return
+        self._told.clear()
+        self._failed.clear()
+        self._within = False
+        made: Producer | None = None
+        try:
+            made = Producer({**self._settings, "error_cb": self._told.append, "on_delivery": self._note})
+            self._reach(made)
+            if self._transactional:
+                made.init_transactions(INIT_S)
+        except KafkaException as error:
+            raise self.refused(error_of(error), f"connecting to {self._where}", end, made) from error
+        self._producer = made
+
+    def _reach(self, producer: Producer) -> None:
+        """Wait for a broker: what keeps it from answering is told by a callback alone."""
+        until = time.monotonic() + REACH_S
+        while True:
+            try:
+                producer.list_topics(timeout=1.0)
+            except KafkaException:
+                producer.poll(0)
+                said = [error for error in self._told if rule_of(error).verdict is not Verdict.TRANSIENT]
+                if said:
+                    raise KafkaException(said[0]) from None
+                if time.monotonic() > until:
+                    raise
+            else:
+                return
+
+    def refused(self, error: KafkaError, doing: str, end: End, producer: Producer | None = None) -> CdcsyncError:
+        """Return the verdict; where the client only says that nobody answers, that of what it said before."""
+        if producer is not None:
+            producer.poll(0)
+        said = next((each for each in self._told if rule_of(each).verdict in _TELLING), None)
+        known = RULES.get(error.code())
+        if said is not None and (known is None or known.verdict is Verdict.TRANSIENT):
+            return verdict(said, end, doing)
+        return verdict(error, end, doing)
+
+    def begin(self) -> None:
+        """Begin a transaction, where there are any."""
+        self._failed.clear()
+        if not self._transactional:
+            return
+        try:
+            self.producer.begin_transaction()
+        except KafkaException as error:
+            raise self._verdict(error_of(error), "beginning a transaction") from error
+        self._within = True
+
+    def send(self, topic: str, records: Sequence[tuple[bytes | None, bytes | None]], headers: Headers) -> int | None:
+        """Hand records over; return the index of one that is too large for the client, None when all are taken.
+
+        Blocks while the queue is full.
+        """
+        produce = self.producer.produce
+        for at, (key, value) in enumerate(records):
+            try:
+                produce(topic, value, key, headers=headers)
+            except BufferError:
+                self._wait(topic, key, value, headers)
+            except KafkaException as error:
+                if error_of(error).code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                    return at
+                raise self._verdict(error_of(error), f"producing to {topic}") from error
+        return None
+
+    def put(self, topic: str, partition: int, key: bytes, value: bytes | None) -> None:
+        """Hand one record over for a partition."""
+        try:
+            self.producer.produce(topic, value, key, partition)
+        except KafkaException as error:
+            raise self._verdict(error_of(error), f"producing to {topic}") from error
+
+    def _wait(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
+        """Try again until the queue has room."""
+        until = time.monotonic() + COMMIT_S
+        while True:
+            self.producer.poll(WAIT_S)
+            try:
+                self.producer.produce(topic, value, key, headers=headers)
+            except BufferError as error:
+                if time.monotonic() > until:
+                    raise Transient(End.SINK, f"{self._where} takes no records") from error
+            else:
+                return
+
+    def commit(self) -> list[tuple[KafkaError, Message]]:
+        """Return once all records are durable, and visible where they are of a transaction.
+
+        Return what single records were refused for instead; then nothing is committed, and `abort` is due.
+        """
+        try:
+            left = self.producer.flush(COMMIT_S)
+            refused = [each for each in self._failed if rule_of(each[0]).verdict is Verdict.ROWS]
+            if refused:
+                return refused
+            if self._failed:
+                error, message = self._failed[0]
+                raise self._verdict(error, f"producing to {message.topic()}")
+            if left:
+                raise self.refused(_TIMED_OUT, f"producing to {self._where}", End.SINK)
+            if self._transactional:
+                self.producer.commit_transaction(COMMIT_S)
+                self._within = False
+        except (KafkaException, SystemError) as error:
+            raise self._verdict(_said(error), "committing a transaction") from error
+        return []
+
+    def abort(self) -> None:
+        """Undo what was not committed; a producer that cannot is closed."""
+        self._failed.clear()
+        if self._producer is None or not self._within:
+            return
+        self._within = False
+        try:
+            self._producer.purge()
+            self._producer.abort_transaction(ABORT_S)
+        except KafkaException:
+            self.close()
+        self._failed.clear()
+
+    def close(self) -> None:
+        """Give up what was not sent and disconnect. Never raises; may be called twice."""
+        producer, self._producer = self._producer, None
+        if producer is None:
+            return
+        with contextlib.suppress(KafkaException):
+            producer.purge(blocking=False)
+            producer.poll(0)
+
+    def _verdict(self, error: KafkaError, doing: str) -> CdcsyncError | Fenced:
+        if error.code() in FENCED:
+            return Fenced(doing)
+        if error.code() == KafkaError._FATAL:
+            return Transient(End.SINK, f"{doing}: {error.str()}")
+        return self.refused(error, doing, End.SINK, self._producer)
+
+    def _note(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None and error.code() not in _PURGED:
+            self._failed.append((error, message))
+
+
+def _said(error: KafkaException | SystemError) -> KafkaError:
+    """Return what the client raised: a fatal error comes out of a callback, and the next callback wraps it."""
+    if isinstance(error, KafkaException):
+        return error_of(error)
+    if isinstance(error.__cause__, KafkaException):
+        return error_of(error.__cause__)
+    raise error
+
+
+_TELLING: Final = frozenset({Verdict.CONFIG, Verdict.PERMISSION})
+_PURGED: Final = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
+_TIMED_OUT: Final = KafkaError(KafkaError._TIMED_OUT, "no acknowledgement came")
