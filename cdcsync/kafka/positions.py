@@ -32,6 +32,11 @@ SETTINGS: Final = {
 PARTITIONS: Final = 8
 
 
+def now() -> str:
+    """Return the time for `updated_at`."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
 class KafkaPositions:
     """Keeps one lane's position; with `kept`, a sink commits it and `save` has nothing left to do."""
 
@@ -66,8 +71,9 @@ class KafkaPositions:
     def open(self, lane: str) -> None:
         """Take the lock, and once the fence; afterwards check it."""
         self._lane = lane
-        self._lock = self._lock or LockFile.at(self._context.state, self._context.pipeline, lane)
-        self._lock.acquire()
+        if not self._context.shared:
+            self._lock = self._lock or LockFile.at(self._context.state, self._context.pipeline, lane)
+            self._lock.acquire()
         if self.is_open:
             self._checked()
             return
@@ -117,7 +123,7 @@ class KafkaPositions:
 
     def _send(self, record: dict[str, Any]) -> None:
         self._record = record
-        value = orjson.dumps({**record, "updated_at": datetime.now(UTC).isoformat(timespec="milliseconds")})
+        value = orjson.dumps({**record, "updated_at": now()})
         key = self._key()
         self.channel.put(self._config.positions_topic, self._latest.home(key), key, value)
 
