@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, SecretStr
 
@@ -13,12 +13,15 @@ from cdcsync import connectors, control, logs
 from cdcsync.change import in_epoch
 from cdcsync.errors import ExitStatus, Fatal
 from cdcsync.mapping.transform import Mapping
+from cdcsync.pending import read_keys
 from cdcsync.ports import Guarantee, SinkContext, SourceContext, Wanted
+from cdcsync.rebuilding import beneath
+from cdcsync.types import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cdcsync.change import Position, Table
+    from cdcsync.change import Position, Row, Table
     from cdcsync.config import PipelineConfig
     from cdcsync.connectors import SinkSpec, SourceSpec, StoreSpec
     from cdcsync.lanes import Lanes
@@ -107,7 +110,7 @@ class Assembly:
         """What sink and store learn; without facts of the source, no more than whose they are."""
         if facts is None:
             return SinkContext(self.config.name, self.config.state)
-        moves, follows = self.source.moves, self.mapping.follows
+        moves, follows = self.source.moves, lambda table: self.mapping.follows(beneath(table))
         return SinkContext(self.config.name, self.config.state, facts.targets, facts.source, moves, follows)
 
     def words(self) -> dict[str, str]:
@@ -313,6 +316,24 @@ class Assembly:
             msg = f"rows without a key cannot be written again: {', '.join(bare)}"
             raise Fatal(msg, hint="empty the target and copy everything again", status=ExitStatus.CONFIG)
         return [table.qualified for table in found]
+
+    def keys_of(self, names: Sequence[str], given: Sequence[Any]) -> tuple[Row, ...]:
+        """Return keys of the one table that is named, as the log has them. Raises Fatal when they are none of it."""
+        tables = [table for table in (self._known.tables if self._known else ()) if table.qualified in names]
+        if len(tables) != 1 or not given:
+            raise Fatal("keys are of one table", hint="name one, and some keys of it", status=ExitStatus.CONFIG)
+        (table,) = tables
+        kinds = [table.columns[at].type.kind for at in table.key_at]
+        try:
+            return tuple(
+                tuple(int(each) if kind is Kind.INTEGER else each for kind, each in zip(kinds, key, strict=True))
+                for key in read_keys(given)
+            )
+        except (ValueError, TypeError) as error:
+            msg = f"the key of {table.qualified} is {', '.join(table.key)}: a key given is not one of that"
+            raise Fatal(
+                msg, hint='write several columns as JSON: [[1, "a"], [2, "b"]]', status=ExitStatus.CONFIG
+            ) from error
 
     def together(self, names: Sequence[str]) -> tuple[list[Table], list[Table]]:
         """Return the targets of the source tables that these words name, and all source tables that go there, first."""

@@ -7,14 +7,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from cdcsync.change import Batch, Transaction
+from cdcsync.pending import Place
 from cdcsync.rebuilding import due, figures
-from cdcsync.snapshot import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from cdcsync.change import Change, Position
-    from cdcsync.snapshot import Merged, Pending, Snapshot
+    from cdcsync.pending import Pending
+    from cdcsync.snapshot import Merged, Snapshot
 
 CHANGES_MAX: Final = 2_000
 """Rows of one batch."""
@@ -70,15 +71,23 @@ class Beside:
     def figures(self) -> dict[str, Any]:
         """Return what is shown of it; any thread may ask."""
         figures, pending = self.snapshot.figures, self.snapshot.pending
+        left = sum(self._left(each) for each in pending if each.is_read)
+        rate = self.snapshot.rate()
         return {
             "tables_left": [each.table for each in pending if each.is_read],
             "rows": figures.rows,
-            "rows_left": sum(max(0, self._rows.get(each.table, 0) - each.rows) for each in pending if each.is_read),
+            "rows_left": left,
+            "rows_per_s": round(rate),
+            "seconds_left": round(left / rate) if rate else None,
+            "paused": self.snapshot.paused,
             "chunks": figures.chunks,
             "chunks_again": figures.again,
             "stale_rows": figures.stale,
             "held_by": figures.held_by,
         }
+
+    def _left(self, pending: Pending) -> int:
+        return len(pending.keys) or max(0, self._rows.get(pending.table, 0) - pending.rows)
 
     def _cut(self, merged: Merged, here: P) -> tuple[list[Batch], P]:
         """Cut a chunk into batches; the last one's position has the chunk behind it."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cdcsync.change import Step
 from cdcsync.errors import ExitStatus, Fatal
-from cdcsync.snapshot import FILL, KEPT, Pending
+from cdcsync.pending import FILL, KEPT, Pending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +37,11 @@ def snapshot(assembly: Assembly, pipeline: Pipeline | Lanes, asked: Mapping[str,
     """Pass an order to read tables on to the source. Raises Fatal when it cannot be taken."""
     action = str(asked.get("action", "read"))
     tables = assembly.to_be_read(_names(asked))
-    number = pipeline.order(action, tables, str(asked.get("where", "")))
+    pending: list[Pending] = []
+    if asked.get("keys") is not None:
+        keys = assembly.keys_of(tables, asked["keys"])
+        pending = [Pending(0, tables[0], (), first=False, keys=keys, gone=bool(asked.get("gone")))]
+    number = pipeline.order(action, tables, str(asked.get("where", "")), pending)
     return {"action": action, "tables": tables, "number": number}
 
 

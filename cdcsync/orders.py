@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 from cdcsync.change import Batch, Rebuild, Step
 from cdcsync.errors import ExitStatus, Fatal
-from cdcsync.snapshot import Pending, Place
+from cdcsync.pending import Pending, Place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

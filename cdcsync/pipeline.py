@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from cdcsync.change import Position, Rebuild, Table, Transaction
+    from cdcsync.pending import Pending
     from cdcsync.ports import PositionStore, Rebuilder, Rereader, Sink, Source, Stored, Transform
     from cdcsync.rejected import Letters
-    from cdcsync.snapshot import Pending
 
 
 class OnRejected(enum.StrEnum):

@@ -7,13 +7,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from cdcsync.change import Batch, Change, Operation, Rebuild, SchemaChange, Step
-from cdcsync.snapshot import FILL, FILLED, KEPT, Place
+from cdcsync.pending import FILL, FILLED, KEPT, Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from cdcsync.change import Item, Position, Table, Transaction
-    from cdcsync.snapshot import Pending
+    from cdcsync.pending import Pending
 
 NEW: Final = "__cdcsync_new"
 """Ends the name of the table that is filled."""
@@ -27,6 +27,12 @@ P = TypeVar("P", bound=Place)
 def beside(table: Table, ending: str) -> Table:
     """Return the table that stands beside one, under its name and an ending."""
     return replace(table, name=table.name + ending)
+
+
+def beneath(table: Table) -> Table:
+    """Return the table as its mapping knows it, for one that stands beside it too."""
+    name = table.name.removesuffix(NEW).removesuffix(OLD)
+    return table if name == table.name else replace(table, name=name)
 
 
 def due(here: P) -> tuple[P, list[Batch]]:

@@ -7,8 +7,9 @@ import threading
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from cdcsync import mending
 from cdcsync.assembly import Assembly
 from cdcsync.change import Change, in_epoch
 from cdcsync.errors import ExitStatus, Fatal
@@ -28,15 +29,6 @@ if TYPE_CHECKING:
     from cdcsync.pipeline import Pipeline, Surroundings
     from cdcsync.ports import Selection, Stored, Wanted
     from cdcsync.sections import Section
-
-AS_NOW: Final = (
-    "--as-now writes the present rows of the keys that the range names, which needs to read rows beside the stream, "
-    "and this version does not do that yet"
-)
-KINDS: Final = (
-    "two kinds work: `--rewind`, by which the pipeline itself goes back and delivers everything again, and "
-    "`--sink OTHER`, which gives the changes as they were logged to another sink"
-)
 
 
 @dataclass
@@ -253,6 +245,49 @@ def plan_copying(assembly: Assembly, words: tuple[str, str | None], sink: Sectio
         means="the other sink gets the changes through the pipeline's mapping; pipeline and position stay as they are",
     )
     return Copying(plan, origin, target, target.stored())
+
+
+@dataclass(frozen=True, slots=True)
+class Mending:
+    """Keys that changes in the log name, whose present rows are to be written in the pipeline's own stream."""
+
+    plan: Plan
+    origin: Origin
+    assembly: Assembly
+
+    def run(self) -> tuple[int, int]:
+        """Have the running pipeline read them; return how many keys, of how many tables. Raises Fatal."""
+        emptied: set[str] = set()
+        keys, tables = 0, set[str]()
+        with closing(self.origin.between(self.plan.bounds)) as batches:
+            for table, found in mending.keys_in(batches, emptied):
+                mending.order(self.assembly, table, found)
+                keys += len(found)
+                tables.add(table)
+        for table, found in mending.whole(self.assembly, sorted(emptied)):
+            mending.order(self.assembly, table, found, gone=True)
+            keys += len(found)
+        return keys, len(tables | emptied)
+
+
+def plan_mending(assembly: Assembly, words: tuple[str, str | None], tables: Sequence[str]) -> Mending:
+    """Return what it would mean to write the present rows of the keys that a stretch of the log names. Raises Fatal."""
+    origin = origin_of(assembly, tables)
+    located = origin.place(words[0])
+    stored = assembly.stored()
+    bounds = origin.bounds(in_epoch(located.position, stored.epoch if stored else 0), words[1])
+    plan = Plan(
+        pipeline=assembly.config.name,
+        kind="the present rows of the keys in it are written",
+        start=bounds.start,
+        bounds=bounds,
+        end_words=_end_words(bounds, words[1]),
+        log_words=located.words or origin.reach().words,
+        count=_counted(origin, bounds),
+        means="the running pipeline reads these rows at the source and writes them in its own stream; one that is gone "
+        "is deleted. Nothing goes back to an older state; rows without a key are left as they are",
+    )
+    return Mending(plan, origin, assembly)
 
 
 def _end_words(bounds: Bounds, word: str | None) -> str:

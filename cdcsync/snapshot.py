@@ -12,9 +12,11 @@ whether a row that was read is stale. What tells is the view that a chunk was re
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from collections import deque
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
+from cdcsync.pending import FILL, FILLED, Key, Pending
 from cdcsync.window import Window, fresh
 
 if TYPE_CHECKING:
@@ -27,77 +29,10 @@ ROWS_FIRST: Final = 2_000
 """Of a table's first chunk, before anything was measured."""
 ROWS_MIN: Final = 100
 ROWS_MAX: Final = 50_000
+RATE_CHUNKS: Final = 20
+"""How many chunks the rate is taken over."""
 UNPROVEN_MAX: Final = 20_000
 """Transactions of the log that no view was asked about yet, before the server is asked which of them still run."""
-
-FILL: Final = "fill"
-"""Its rows are read into the new table."""
-FILLED: Final = "filled"
-"""The new table has all rows: it takes the other's place before anything more of the log is written."""
-KEPT: Final = "kept"
-"""The new table has taken the other's place, which is kept current beside it."""
-_READ: Final = frozenset({"", FILL})
-
-Key: TypeAlias = "tuple[str, ...]"
-"""Values of the columns by which a table is cut, as the server writes and reads them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """One table, or a part of it, that is still to be read. A value: it is stored in the position."""
-
-    id: int
-    table: str
-    """`schema.name`."""
-    by: tuple[str, ...]
-    """By what it is cut into chunks; as the system says."""
-    after: Key | None = None
-    """The last key that was merged."""
-    rows: int = 0
-    """Merged so far."""
-    where: str = ""
-    """Only these rows, in the server's SQL."""
-    first: bool = True
-    """Part of the first copy."""
-    stage: str = ""
-    """Of a table that is built anew at the target: one of those below."""
-    into: tuple[str, ...] = ()
-    """Qualified names of the targets that are built anew."""
-    only: bool = False
-    """The target that is there is not kept current: it lacks rows."""
-
-    @property
-    def is_read(self) -> bool:
-        """Whether rows are still to be read."""
-        return self.stage in _READ
-
-    def encode(self) -> dict[str, Any]:
-        """Return what differs from the defaults, as JSON can carry it."""
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
-        usual = {each.name: each.default for each in fields(self)}
-        return {name: value for name, value in values.items() if value != usual[name]}
-
-    @classmethod
-    def decode(cls, given: dict[str, Any]) -> Pending:
-        """Return the pending table of that; raises TypeError and KeyError."""
-        after = given.get("after")
-        into = tuple(given.get("into", ()))
-        words = {**given, "by": tuple(given["by"]), "after": None if after is None else tuple(after), "into": into}
-        return cls(**words)
-
-
-class Place(Protocol):
-    """A source's position, with what is still to be read; a frozen dataclass."""
-
-    @property
-    def reads(self) -> int:
-        """How many batches of rows were read; only rises."""
-        ...
-
-    @property
-    def pending(self) -> tuple[Pending, ...]:
-        """What is left."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +225,8 @@ class Snapshot:
         self._began_at = clock()
         self.paused = False
         self.figures = Figures()
+        self._marks: deque[tuple[float, int]] = deque(maxlen=RATE_CHUNKS)
+        """When the last chunks were begun to be merged, and the rows before."""
 
     @property
     def pending(self) -> tuple[Pending, ...]:
@@ -305,6 +242,14 @@ class Snapshot:
     def done(self) -> bool:
         """Whether nothing is left to read."""
         return not self._fronts
+
+    def rate(self) -> float:
+        """Return how many rows were merged per second lately; any thread may ask."""
+        marks = list(self._marks)
+        if not marks:
+            return 0.0
+        at, rows = marks[0]
+        return (self.figures.rows - rows) / max(self._clock() - at, 1e-3)
 
     def add(self, more: Iterable[Pending], unproven: Iterable[Hashable] = ()) -> None:
         """Read these as well, after all others."""
@@ -400,6 +345,9 @@ class Snapshot:
         taken, owner = chunk.taken, chunk.pending.id
         assert taken is not None  # noqa: S101  only chunks that were read are due
         changes = fresh(taken.changes, chunk.window.stale(taken.view))
+        if not self._marks:
+            self._marks.append((self._began_at, 0))
+        self._marks.append((self._clock(), self.figures.rows + len(changes)))
         self.figures.rows += len(changes)
         self.figures.chunks += 1
         self.figures.stale += len(taken.changes) - len(changes)

@@ -104,4 +104,4 @@ def fresh(changes: list[Change], stale: frozenset[Row] | None) -> Sequence[Chang
         return []
     if not stale:
         return changes
-    return [change for change in changes if identity(change.table, change.after or ()) not in stale]
+    return [change for change in changes if identity(change.table, change.after or change.before or ()) not in stale]

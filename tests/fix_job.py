@@ -34,6 +34,8 @@ class Job:
     source: Database
     target: Database
     source_url: str = ""
+    source_section: str = ""
+    """In place of the URL."""
     tables: str = "['public.orders']"
     more: str = ""
 
@@ -41,7 +43,7 @@ class Job:
     def path(self) -> str:
         """The pipeline's file, written anew."""
         return self.command.write(
-            f"name: orders\nsource: '{self.source_url or self.source.url}'\nsink: {self.target.url}\n"
+            f"name: orders\nsource: {self.source_section or repr(self.source_url or self.source.url)}\nsink: {self.target.url}\n"
             f"tables: {self.tables}\n{self.more}"
         )
 

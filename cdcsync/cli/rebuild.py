@@ -6,9 +6,6 @@ from typing import Any, Final
 
 import click
 
-LOOK_S: Final = 0.5
-"""Between two looks how far it is."""
-
 
 @click.command(short_help="Build tables of the target anew, and change them over at once.")
 @click.argument("pipeline")
@@ -52,19 +49,12 @@ _SAID: Final = {"begin": "built anew", "back": "as before", "end": "alone again"
 
 def _followed(pipeline: str, answer: dict[str, Any]) -> dict[str, Any]:
     """Show how far it is until the new tables have taken their place, or the order is carried out."""
-    import threading  # noqa: PLC0415  only a command that waits needs it
+    from cdcsync.cli.progress import follow  # noqa: PLC0415  help needs none of it
 
-    from cdcsync.cli.asking import ask  # noqa: PLC0415
+    def over(figures: dict[str, Any]) -> bool:
+        stage = figures.get("rebuild", {}).get("stage", "")
+        done = stage in {"", "kept"} if answer["action"] == "begin" else not stage
+        return done and figures.get("orders", 0) >= answer["number"]
 
-    pause, shown = threading.Event(), ""
-    while True:
-        figures: dict[str, Any] = ask(pipeline, "status")["snapshot"]
-        state = figures.get("rebuild") or {}
-        over = state.get("stage", "kept") == "kept" if answer["action"] == "begin" else not state
-        if figures.get("orders", 0) >= answer["number"] and over:
-            return {"stage": state.get("stage", ""), "rows": state.get("rows", 0)}
-        line = f"{state.get('rows', 0)} rows, about {figures.get('rows_left', 0)} left"
-        if line != shown:
-            click.echo(line, err=True)
-            shown = line
-        pause.wait(LOOK_S)
+    state = follow(pipeline, "building anew", over).get("rebuild", {})
+    return {"stage": state.get("stage", ""), "rows": state.get("rows", 0)}

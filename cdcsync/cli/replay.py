@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from cdcsync.replay import Copying, Plan
+    from cdcsync.replay import Copying, Mending, Plan
 
 
 @click.command(short_help="Deliver a stretch of the log again, or to another sink.")
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     "--sink", metavar="URL|PIPELINE", help="Give the changes as logged to this sink: a URL, or another file's."
 )
 @click.option("--as-now", is_flag=True, help="Write the present rows of the keys in the range (the default).")
-@click.option("--table", "--tables", "tables", metavar="T", multiple=True, help="Only this table, with --sink.")
+@click.option("--table", "--tables", "tables", metavar="T", multiple=True, help="Only this table; not with --rewind.")
 @click.option("--dry-run", is_flag=True, help="Say what it would do, and end.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Say it as one JSON object.")
@@ -46,24 +46,26 @@ def command(  # noqa: PLR0913  one parameter per option
     a GTID set.
 
     \b
+    cdcsync replay orders --from 2026-11-24T10:00:00Z --to 2026-11-24T11:00:00Z
     cdcsync replay orders --from 2026-11-24T10:00:00Z --rewind --dry-run
     cdcsync replay orders --from 16/B374D848 --to 16/B3760000 --sink jsonl:again.jsonl --table shop.orders
 
-    --rewind: the pipeline must not run. --sink: it may; if this is interrupted, the same command goes on.
+    Without --rewind and --sink the pipeline has to run: the changes only name the keys, whose present rows are read at
+    the source and written, so that nothing goes back. --rewind: the pipeline must not run. --sink: it may; if this is
+    interrupted, the same command goes on.
     """  # noqa: D301  \b is click's
     from cdcsync import config, replay  # noqa: PLC0415  help needs none of it
     from cdcsync.assembly import Assembly  # noqa: PLC0415
     from cdcsync.cli.asking import refuse_running  # noqa: PLC0415
-    from cdcsync.errors import ExitStatus, Fatal  # noqa: PLC0415
 
-    if sum((rewind, sink is not None, as_now)) > 1:
-        raise click.UsageError("give one of --rewind, --sink and --as-now")
-    if not rewind and sink is None:
-        raise Fatal(replay.AS_NOW, hint=replay.KINDS, status=ExitStatus.CONFIG)
-    if rewind and (end or tables):
-        raise click.UsageError("--rewind takes the whole pipeline back and on from there: no --to and no --table")
+    _refuse(sum((rewind, sink is not None, as_now)), rewind and bool(end or tables))
     loaded = config.load(pipeline)
     assembly = Assembly(loaded)
+    if not rewind and sink is None:
+        mending = replay.plan_mending(assembly, (start, end), tables)
+        if _agreed(mending.plan, as_json=as_json, dry_run=dry_run, yes=yes):
+            _mend(mending)
+        return
     if sink is None:
         if not dry_run:
             refuse_running(loaded, "its position is its own")
@@ -77,6 +79,13 @@ def command(  # noqa: PLR0913  one parameter per option
         click.echo(f"an interrupted replay goes on at {copying.resumed.position}", err=True)
     if _agreed(copying.plan, as_json=as_json, dry_run=dry_run, yes=yes):
         _copy(copying)
+
+
+def _refuse(kinds: int, narrowed: bool) -> None:  # noqa: FBT001  two findings
+    if kinds > 1:
+        raise click.UsageError("give one of --rewind, --sink and --as-now")
+    if narrowed:
+        raise click.UsageError("--rewind takes the whole pipeline back and on from there: no --to and no --table")
 
 
 def _agreed(plan: Plan, *, as_json: bool, dry_run: bool, yes: bool) -> bool:
@@ -93,6 +102,11 @@ def _agreed(plan: Plan, *, as_json: bool, dry_run: bool, yes: bool) -> bool:
     if not yes and not sys.stdin.isatty():
         raise click.UsageError("nobody is there to ask: give --yes, or --dry-run to look only")
     return yes or click.confirm("Go on?", abort=True, err=True)
+
+
+def _mend(mending: Mending) -> None:
+    keys, tables = mending.run()
+    click.echo(f"read again: {keys} keys of {tables} table(s)", err=True)
 
 
 def _copy(copying: Copying) -> None:

@@ -11,7 +11,8 @@ from cdcsync.chunks import ChunkThreads
 from cdcsync.errors import ExitStatus, Fatal
 from cdcsync.mysql.snapshot import Chunks
 from cdcsync.mysql.view import Point, place_of
-from cdcsync.snapshot import Limits, Pending, Snapshot
+from cdcsync.pending import Pending
+from cdcsync.snapshot import Limits, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

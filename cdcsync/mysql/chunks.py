@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from cdcsync.change import Table
     from cdcsync.mysql.config import MysqlSource
     from cdcsync.mysql.connection import Answer, Connection
+    from cdcsync.pending import Key
     from cdcsync.ports import Selection
-    from cdcsync.snapshot import Chunk, Key
+    from cdcsync.snapshot import Chunk
 
 _BY_NUMBER: Final = frozenset({Kind.ENUM, Kind.SET, Kind.BIT})
 """Their index is in the order of a number, which a comparison with text is not."""

@@ -117,9 +117,13 @@ class Connection:
         return isinstance(self._raw._sock, ssl.SSLSocket)  # noqa: SLF001
 
     def execute(self, query: str, values: Sequence[object] | None = None) -> Sequence[Answer]:
-        """Run a statement and return all its rows; `%s` stands for a value, and %% for % where there are values."""
+        """Run a statement and return all its rows; `%s` stands for a value, and %% for % where there are values.
+
+        Without values lone surrogates are bytes, as for `run`.
+        """
         with self._raw.cursor() as cursor:
-            self.affected = cursor.execute(query, values)
+            text = query if values is not None else query.encode("utf-8", "surrogateescape")
+            self.affected = cursor.execute(text, values)
             return cursor.fetchall() or ()
 
     def run(self, statements: Sequence[str]) -> list[int]:

@@ -12,7 +12,7 @@ import orjson
 from cdcsync.change import pack_version, value
 from cdcsync.errors import Fatal
 from cdcsync.mysql.gtid import GtidList, Gtids, GtidSet
-from cdcsync.snapshot import Pending
+from cdcsync.pending import Pending
 
 FILE_BITS: Final = 20
 OFFSET_BITS: Final = 33

@@ -53,7 +53,7 @@ class Rereader:
             _refuse_another(connection, transactions)
             self._open_view(connection, [Logged(each.version & _PLACE, each.id) for each in transactions])
             refuse_altered(connection, table)
-            rows = _rows(connection, self._config, table, keys)
+            rows = rows_of(connection, self._config, table, keys)
             connection.execute("COMMIT")
         except MysqlError as error:
             self.close()
@@ -112,7 +112,7 @@ def _refuse_another(connection: Connection, transactions: Sequence[Transaction])
             raise Transient(End.SOURCE, msg)
 
 
-def _rows(connection: Connection, config: MysqlSource, table: Table, keys: Sequence[Row]) -> list[Row]:
+def rows_of(connection: Connection, config: MysqlSource, table: Table, keys: Sequence[Row]) -> list[Row]:
     """Return the rows of these keys in the open view. Raises MysqlError."""
     target = Target(connection, config.database or "")
     there = target.there(table)

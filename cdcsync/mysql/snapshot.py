@@ -5,14 +5,17 @@ from __future__ import annotations
 import socket
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from cdcsync import named
 from cdcsync.change import Change, Operation
 from cdcsync.chunks import TooMuch
 from cdcsync.errors import End
 from cdcsync.mysql.chunks import altered, decoder
 from cdcsync.mysql.connection import connect_to
 from cdcsync.mysql.errors import MysqlError, number_of, verdict
+from cdcsync.mysql.reread import rows_of
 from cdcsync.mysql.view import opened
 from cdcsync.snapshot import Cut, Taken
 
@@ -81,11 +84,16 @@ class Chunks:
         part.check(connection)
         task.opened(view)
         began = time.monotonic()
-        last = chunk.last if chunk.cut else part.cut(connection, chunk)
+        last = chunk.last if chunk.cut or chunk.pending.keys else part.cut(connection, chunk)
         task.say(Cut(chunk.number, last))
+        if chunk.pending.keys:
+            changes = named.changes(part.table, chunk.pending, partial(rows_of, connection, self._config))
+            connection.execute("COMMIT")
+            size_bytes = named.ROW_BYTES * len(changes)
+            task.say(Taken(chunk.number, view, changes, size_bytes, time.monotonic() - began))
+            return True
         rows, table = decoder(part, self._config), part.table
-        changes: list[Change] = []
-        size_bytes = 0
+        changes, size_bytes = [], 0
         for answer in part.read(connection, chunk, last):
             changes.append(Change(table, Operation.READ, None, rows.row(answer)))
             size_bytes += 16 + sum(

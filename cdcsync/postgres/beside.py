@@ -9,12 +9,13 @@ from cdcsync.beside import Beside
 from cdcsync.change import pack_version
 from cdcsync.chunks import ChunkThreads
 from cdcsync.errors import ExitStatus, Fatal
+from cdcsync.pending import Pending
 from cdcsync.ports import Wanted
 from cdcsync.postgres import chunks
 from cdcsync.postgres.catalogue import Catalogue
 from cdcsync.postgres.snapshot import Chunks, running
 from cdcsync.postgres.types import is_built_in
-from cdcsync.snapshot import Limits, Pending, Snapshot
+from cdcsync.snapshot import Limits, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -11,13 +11,17 @@ from psycopg import sql
 from cdcsync.errors import End
 from cdcsync.postgres.copy import columns_of, filter_of
 from cdcsync.postgres.errors import verdict
+from cdcsync.postgres.scan import rows_of
 from cdcsync.postgres.snapshot import altered
 
 if TYPE_CHECKING:
-    from cdcsync.change import Table
+    from collections.abc import Sequence
+
+    from cdcsync.change import Row, Table
+    from cdcsync.pending import Key
     from cdcsync.postgres.connection import Connection
     from cdcsync.postgres.publication import Published
-    from cdcsync.snapshot import Chunk, Key
+    from cdcsync.snapshot import Chunk
 
 BLOCKS: Final = "ctid"
 """As a pending table's `by`, before the number of the table's file."""
@@ -107,6 +111,12 @@ class Part:
         return sql.SQL("COPY (SELECT {} FROM {}{}{}) TO STDOUT").format(
             columns_of(self.published), _only(self.published), self._name, where
         )
+
+    def named(self, connection: Connection, table: Table, keys: Sequence[Row]) -> list[Row]:
+        """Return the rows of these keys, of the publication's; `table` has the columns that are wanted."""
+        text = self.published.row_filter
+        more = sql.SQL("") if text is None else sql.SQL(" AND {}").format(filter_of(text))
+        return rows_of(connection, self._name, table, keys, more)
 
     @property
     def _name(self) -> sql.Identifier:

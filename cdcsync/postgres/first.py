@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 from cdcsync.change import Batch, CopyStart, Transaction, pack_version
 from cdcsync.errors import Fatal, Finished
+from cdcsync.pending import Pending
 from cdcsync.ports import Wanted
 from cdcsync.postgres import publication, slot
 from cdcsync.postgres.beside import first, plans
 from cdcsync.postgres.connection import connect
 from cdcsync.postgres.copy import Copy
 from cdcsync.postgres.position import PostgresPosition
-from cdcsync.snapshot import Pending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence

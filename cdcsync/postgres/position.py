@@ -10,7 +10,7 @@ import orjson
 
 from cdcsync.change import value
 from cdcsync.errors import Fatal
-from cdcsync.snapshot import Pending
+from cdcsync.pending import Pending
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import psycopg
 from psycopg import sql
 
+from cdcsync import named
 from cdcsync.chunks import TooMuch
 from cdcsync.errors import End, Transient
 from cdcsync.postgres.connection import connect
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from cdcsync.change import Change
     from cdcsync.chunks import Task
+    from cdcsync.pending import Key
     from cdcsync.postgres.chunks import Part
     from cdcsync.postgres.config import PostgresSource
     from cdcsync.postgres.connection import Connection
@@ -150,21 +153,31 @@ class Chunks:
             return
         task.opened(view)
         began = time.monotonic()
-        last = chunk.last if chunk.cut else part.cut(connection, chunk)
+        last = chunk.last if chunk.cut or chunk.pending.keys else part.cut(connection, chunk)
         task.say(Cut(chunk.number, last))
-        changes: list[Change] = []
-        size_bytes = 0
-        change = Lines(part.table).change
-        with connection.cursor() as cursor, cursor.copy(part.copy(chunk, last)) as rows:
-            for raw in rows:
-                data = bytes(raw)
-                size_bytes += len(data)
-                task.measure(size_bytes)
-                changes.append(change(data))
+        if chunk.pending.keys:
+            changes = named.changes(part.table, chunk.pending, partial(part.named, connection))
+            size_bytes = named.ROW_BYTES * len(changes)
+        else:
+            changes, size_bytes = _copied(connection, task, part, last)
         connection.execute("COMMIT")
         took_s = time.monotonic() - began
         view = view._replace(end_lsn=_settled(connection, task, view.end_lsn))
         task.say(Taken(chunk.number, view, changes, size_bytes, took_s))
+
+
+def _copied(connection: Connection, task: Task, part: Part, last: Key | None) -> tuple[list[Change], int]:
+    """Return the rows of a range, and their bytes. Raises TooMuch."""
+    changes: list[Change] = []
+    size_bytes = 0
+    change = Lines(part.table).change
+    with connection.cursor() as cursor, cursor.copy(part.copy(task.chunk, last)) as rows:
+        for raw in rows:
+            data = bytes(raw)
+            size_bytes += len(data)
+            task.measure(size_bytes)
+            changes.append(change(data))
+    return changes, size_bytes
 
 
 def _view(connection: Connection, task: Task, part: Part) -> SnapshotView | None:

@@ -325,8 +325,7 @@ def test_replays_that_cannot_be_are_refused_by_name(kept: Kept) -> None:
     position = kept.command("positions", "show", kept.path).stdout.strip()
     other_server = position.replace('"system":"', '"system":"9')
 
-    refused(kept, 78, "two kinds work: `--rewind`", "replay", "--yes", "--from", start)
-    refused(kept, 78, "two kinds work: `--rewind`", "replay", "--yes", "--from", start, "--as-now")
+    refused(kept, 78, "does not run", "replay", "--yes", "--from", start)
     refused(kept, 65, "no longer there from 0/100 on", "replay", "--yes", "--from", "0/100", "--rewind")
     refused(kept, 78, "lies in the future", "replay", "--yes", "--from", "FFFF/0", "--rewind")
     refused(kept, 65, "another server", "replay", "--yes", "--from", other_server, "--rewind")

@@ -8,8 +8,8 @@ from itertools import pairwise
 import pytest
 
 from cdcsync.errors import Fatal
+from cdcsync.pending import Pending
 from cdcsync.postgres.position import PostgresPosition, Within, format_lsn, parse_lsn
-from cdcsync.snapshot import Pending
 
 PENDING = Pending(1, "public.t", ("id",), ("17",), 16)
 

@@ -10,18 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
 from cdcsync.change import UNCHANGED, Change, Column, Operation, Table
-from cdcsync.snapshot import (
-    Chunk,
-    Cut,
-    Held,
-    Limits,
-    Opened,
-    Pending,
-    Report,
-    Snapshot,
-    Taken,
-    TooLarge,
-)
+from cdcsync.pending import Pending
+from cdcsync.snapshot import Chunk, Cut, Held, Limits, Opened, Report, Snapshot, Taken, TooLarge
 from cdcsync.types import Kind, Type
 from cdcsync.window import Window, identity
 
