@@ -16,9 +16,9 @@ from cdcsync.pipeline import no_trace
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from cdcsync.pending import Pending
     from cdcsync.pipeline import Pipeline, Surroundings
     from cdcsync.ports import Group
-    from cdcsync.snapshot import Pending
 
 POLL_S: Final = 0.2
 AGAIN_S: Final = 1.0
