@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
+from cdcsync.connectors import Planned
 from cdcsync.errors import ExitStatus, Fatal
 from cdcsync.evolution import Alteration, Applied, Met, Mode, after, followed, is_older, steps, trimmed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from cdcsync.change import SchemaChange, Table
     from cdcsync.evolution import Follows, Step
@@ -126,6 +127,22 @@ def chosen(follows: Follows, applied: Applied, met: Met) -> list[Step]:
     if not met.copied:
         return []
     return followed(replace(follows, mode=Mode.LENIENT), applied.table, met.table)
+
+
+def planned(
+    name: str, follows: Follows, applied: Applied | None, table: Table, statements: Callable[[Step], Iterable[str]]
+) -> list[Planned] | None:
+    """Return what becomes of a target when the log comes to the table as it is; None where nobody alters it."""
+    if follows.mode is Mode.STOP or applied is None:
+        return None
+    done = chosen(follows, applied, Met(table, applied.version))
+    return [Planned(name, "is altered", statement) for step in done for statement in statements(step)]
+
+
+def misfit(name: str, line: str) -> Planned:
+    """Return a line about what does not fit, and what mends it, as a step of the plan."""
+    said, _, statement = line.partition(": ALTER TABLE ")
+    return Planned(name, f"does not fit: {said}", f"ALTER TABLE {statement}" if statement else "")
 
 
 def refused(name: str, statement: str, reason: str) -> Fatal:

@@ -50,6 +50,16 @@ class Finding:
     """The exact SQL or line of configuration that mends it."""
 
 
+class Planned(NamedTuple):
+    """One thing that the next run does to a target."""
+
+    target: str
+    reason: str
+    """What becomes of the target: "is created"."""
+    statement: str
+    """In the target's own language; empty where nothing but a person's work helps."""
+
+
 class Cut(NamedTuple):
     """A range of keys, and what a server's hash of its rows is."""
 
@@ -199,6 +209,8 @@ class SinkSpec:
     """Whether it makes topics or indexes as rows come: `to: {by: ...}` without `tables` in the mapping."""
     again: str = "the target gets the changes again"
     """What it means for what is in the target when the pipeline goes back and delivers changes again."""
+    plan: Callable[[Any, SinkContext], list[Planned]] | None = None
+    """What the next run does to its targets, changing nothing; absent: it makes and alters none."""
     obstacles: Callable[[Any, SinkContext, Sequence[Table]], list[str]] | None = None
     """Why these targets cannot be built anew beside themselves, a line each; absent: its sink is no `Rebuilder`."""
 

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from click.testing import CliRunner
 
 from cdcsync.assembly import Assembly
+from cdcsync.cli import commands
 from cdcsync.config import load
 from cdcsync.pipeline import Surroundings
 
@@ -32,9 +34,8 @@ class Flow:
         self.sink = sink
         self.tables: list[Any] = list(tables)
 
-    @contextmanager
-    def running(self) -> Iterator[Life]:
-        """Run it; at the end it is stopped, and has delivered all that it took."""
+    def write(self) -> str:
+        """Write its file; return where."""
         document = {
             "name": "flow",
             "heartbeat": "200ms",
@@ -46,7 +47,18 @@ class Flow:
         path = self.folder / "flow.yaml"
         path.write_bytes(orjson.dumps(document))
         path.chmod(0o600)
-        assembly = Assembly(load(str(path)))
+        return str(path)
+
+    def plan(self) -> list[dict[str, str]]:
+        """Return what `cdcsync plan --json` says."""
+        got = CliRunner().invoke(commands, ["plan", self.write(), "--json"], catch_exceptions=False)
+        shown: list[dict[str, str]] = orjson.loads(got.stdout)
+        return shown
+
+    @contextmanager
+    def running(self) -> Iterator[Life]:
+        """Run it; at the end it is stopped, and has delivered all that it took."""
+        assembly = Assembly(load(self.write()))
         assembly.make_state()
         life = Life(assembly.pipeline(Surroundings()))
         life.thread.start()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _COMMANDS: Final = (
     "run",
     "check",
+    "plan",
     "test",
     "preview",
     "status",

@@ -6,17 +6,21 @@ the catalogue says that it is still to be done (docs/decisions/0030-targets-foll
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from cdcsync.altering import refused
+from cdcsync.altering import misfit, planned, refused
+from cdcsync.connectors import Planned
 from cdcsync.errors import End, Transient
 from cdcsync.evolution import NAME, Alteration, Applied, decode_table, encode_table
-from cdcsync.mysql.connection import quoted
+from cdcsync.mysql.connection import connect, quoted
 from cdcsync.mysql.declare import declarations
 from cdcsync.mysql.errors import MysqlError, describe, verdict
 from cdcsync.mysql.literals import Parameter
 from cdcsync.mysql.server import Flavor
+from cdcsync.mysql.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,8 +28,10 @@ if TYPE_CHECKING:
 
     from cdcsync.change import Column, Table
     from cdcsync.evolution import Step
+    from cdcsync.mysql.config import MysqlSink
     from cdcsync.mysql.connection import Connection
-    from cdcsync.mysql.target import Target, TargetColumn, TargetTable
+    from cdcsync.mysql.target import TargetColumn, TargetTable
+    from cdcsync.ports import SinkContext
 
 _CREATE: Final = """
 CREATE TABLE IF NOT EXISTS {table} (pipeline VARCHAR(190) NOT NULL, target VARCHAR(190) NOT NULL, version BIGINT NOT NULL,
@@ -66,6 +72,13 @@ class MysqlGround:
         with self._session() as connection:
             if not connection.execute(_THERE, self._place):
                 connection.execute(_CREATE.format(table=self._table))
+        return self.kept()
+
+    def kept(self) -> dict[tuple[str, str], Applied]:
+        """Return what is kept, changing nothing."""
+        with self._session() as connection:
+            if not connection.execute(_THERE, self._place):
+                return {}
             query = f"SELECT shape, version FROM {self._table} WHERE pipeline = %s"  # noqa: S608  quoted
             rows = connection.execute(query, [self._pipeline])
         applied = [Applied(decode_table(str(shape)), int(version)) for shape, version in rows]
@@ -128,7 +141,8 @@ class MysqlGround:
         if column.initial is None:
             return
         added = target.there(table)
-        assert added is not None  # noqa: S101  it was altered just now
+        if added is None or column.name not in added.columns:
+            return
         (literal,) = Parameter.of(column.type, added.columns[column.name]).literals([column.initial])
         yield f"UPDATE {name} SET {quoted(column.name)} = {literal} WHERE {quoted(column.name)} IS NULL"  # noqa: S608
 
@@ -153,6 +167,28 @@ class MysqlGround:
                 raise fault from error
             shown = statement if not statement.startswith("UPDATE") else statement.partition(" = ")[0]
             raise refused(name, shown, describe(error)) from error
+
+
+def plan(config: MysqlSink, context: SinkContext) -> list[Planned]:
+    """Return what the next run does to the targets. Raises Transient and Fatal."""
+    found: list[Planned] = []
+    with connect(config, purpose="cdcsync plan", end=End.SINK, read_write=True) as connection:
+        target = Target(connection, config.database)
+        ground = MysqlGround(lambda: nullcontext(connection), lambda _: target, config.database, context.pipeline)
+        try:
+            kept = ground.kept()
+            for table in context.tables:
+                name, there = target.name(table), target.there(table)
+                if there is None:
+                    found += [Planned(name, "is created", statement) for statement in target.statements(table)]
+                    continue
+                applied, follows = kept.get((table.schema, table.name)), context.follows(table)
+                steps = planned(name, follows, applied, table, partial(ground.statements, connection, target, table))
+                lines = target.misfits(table, there) if steps is None else []
+                found += [misfit(name, line) for line in lines] if steps is None else steps
+        except MysqlError as error:
+            raise verdict(error, End.SINK, "looking at the target") from error
+    return found
 
 
 def _declared(target: Target, table: Table, column: Column) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from cdcsync.connectors import SQL_AGAIN, Connector, Log, Names, SinkSpec, SourceSpec, StoreSpec
 from cdcsync.mysql import catalogue
+from cdcsync.mysql.alter import plan
 from cdcsync.mysql.check import check
 from cdcsync.mysql.config import MysqlSink, MysqlSource, MysqlStore, from_url
 from cdcsync.mysql.connection import connect
@@ -103,6 +104,7 @@ CONNECTOR = Connector(
         scanner=sink_scanner,
         names=Names(64, folds=True),
         again=SQL_AGAIN,
+        plan=plan,
         obstacles=obstacles,
     ),
     store=StoreSpec(config=MysqlStore, make=_store, clear=clear, put=put, look=look),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from psycopg import sql
 
-from cdcsync.altering import refused
+from cdcsync.altering import misfit, planned, refused
+from cdcsync.connectors import Planned
 from cdcsync.errors import End, Transient
 from cdcsync.evolution import NAME, Alteration, Applied, decode_table, encode_table
+from cdcsync.postgres.connection import connect
 from cdcsync.postgres.errors import describe, verdict
-from cdcsync.postgres.target import creatable
+from cdcsync.postgres.target import Target, creatable
 from cdcsync.postgres.types import encoder
 from cdcsync.sql import quote
 from cdcsync.types import Kind
@@ -21,8 +24,10 @@ if TYPE_CHECKING:
 
     from cdcsync.change import Column, Table
     from cdcsync.evolution import Step
+    from cdcsync.ports import SinkContext
+    from cdcsync.postgres.config import PostgresSink
     from cdcsync.postgres.connection import Connection
-    from cdcsync.postgres.target import Target, TargetColumn
+    from cdcsync.postgres.target import TargetColumn
 
 _CREATE: Final = """
 CREATE TABLE {table} (
@@ -54,10 +59,18 @@ class PostgresGround:
 
     def load(self) -> dict[tuple[str, str], Applied]:
         """Return what is kept."""
+        if not self._is_there():
+            self._connection.execute(sql.SQL(_CREATE).format(table=self._table))
+        return self.kept()
+
+    def _is_there(self) -> bool:
         name = self._table.as_string(self._connection)
         found = self._connection.execute("SELECT to_regclass(%s)", [name]).fetchone()
-        if found is None or found[0] is None:
-            self._connection.execute(sql.SQL(_CREATE).format(table=self._table))
+        return found is not None and found[0] is not None
+
+    def kept(self) -> dict[tuple[str, str], Applied]:
+        """Return what is kept, changing nothing."""
+        if not self._is_there():
             return {}
         query = sql.SQL("SELECT shape, version FROM {} WHERE pipeline = %s").format(self._table)
         rows = self._connection.execute(query, [self._pipeline]).fetchall()
@@ -152,6 +165,28 @@ class PostgresGround:
             if isinstance(fault, Transient):
                 raise fault from error
             raise refused(name, statement, describe(error)) from error
+
+
+def plan(config: PostgresSink, context: SinkContext) -> list[Planned]:
+    """Return what the next run does to the targets. Raises Transient and Fatal."""
+    found: list[Planned] = []
+    with connect(config, application_name="cdcsync plan", end=End.SINK, read_write=True) as connection:
+        target = Target(connection, config.schema_)
+        ground = PostgresGround(connection, target, config.schema_, context.pipeline)
+        try:
+            kept = ground.kept()
+            for table in context.tables:
+                name, columns = target.name(table), target.columns(table)
+                if not columns:
+                    found += [Planned(name, "is created", statement) for statement in target.statements(table)]
+                    continue
+                applied, follows = kept.get((table.schema, table.name)), context.follows(table)
+                steps = planned(name, follows, applied, table, partial(ground.statements, table))
+                lines = target.misfits(table, columns) if steps is None else []
+                found += [misfit(name, line) for line in lines] if steps is None else steps
+        except psycopg.Error as error:
+            raise verdict(error, End.SINK, "looking at the target") from error
+    return found
 
 
 def literal(column: Column) -> str:

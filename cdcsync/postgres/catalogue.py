@@ -10,12 +10,15 @@ from psycopg import sql
 
 from cdcsync.errors import End
 from cdcsync.postgres.errors import verdict
+from cdcsync.postgres.types import decoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
+    from cdcsync.change import Value
     from cdcsync.postgres.connection import Connection
+    from cdcsync.types import Type
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,10 @@ class Attribute:
     """"a" always, "d" by default, "" neither (pg_attribute.attidentity)."""
     missing: str | None = None
     """The text of what rows have that were there before the column (pg_attribute.attmissingval)."""
+
+    def initial(self, kind: Type) -> Value:
+        """Return what such rows have."""
+        return None if self.missing is None else decoder(kind)(self.missing.encode())
 
 
 @dataclass(frozen=True, slots=True)

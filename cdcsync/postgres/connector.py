@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cdcsync.connectors import SQL_AGAIN, Connector, Log, Names, SinkSpec, SourceSpec, StoreSpec
 from cdcsync.errors import CdcsyncError
 from cdcsync.ports import Guarantee
+from cdcsync.postgres.alter import plan
 from cdcsync.postgres.catalogue import Catalogue
 from cdcsync.postgres.check import check
 from cdcsync.postgres.config import PostgresSink, PostgresSource, PostgresStore, PublicationMode, from_url
@@ -125,6 +126,7 @@ CONNECTOR = Connector(
         scanner=sink_scanner,
         names=Names(63, in_bytes=True),
         again=SQL_AGAIN,
+        plan=plan,
         obstacles=obstacles,
     ),
     store=StoreSpec(config=PostgresStore, make=_store, clear=clear, put=put, look=look),

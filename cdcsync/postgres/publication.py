@@ -48,6 +48,7 @@ class Published:
                 column_type(column.type, column.modifier, types),
                 nullable=column.nullable,
                 generated=bool(column.generated),
+                initial=column.initial(column_type(column.type, column.modifier, types)),
             )
             for column in self.columns
         )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cdcsync.change import Column, Table
 from cdcsync.errors import Fatal
-from cdcsync.postgres.types import column_type, decoder, is_built_in
+from cdcsync.postgres.types import column_type, is_built_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,7 +38,7 @@ class Relations:
             kind = column_type(column.type, column.modifier, types)
             nullable = hint is None or hint.nullable
             generated = hint is not None and bool(hint.generated)
-            initial = decoder(kind)(hint.missing.encode()) if hint is not None and hint.missing is not None else None
+            initial = hint.initial(kind) if hint is not None else None
             columns.append(Column(column.name, kind, nullable, generated, initial))
         return Table(relation.schema, relation.name, tuple(columns), key_of(relation, info)), wanted
 

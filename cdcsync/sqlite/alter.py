@@ -6,20 +6,27 @@ SQLite adds, drops and renames columns; for another type, key or NOT NULL the ta
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cdcsync.altering import refused
+from cdcsync.altering import misfit, planned, refused
+from cdcsync.connectors import Planned
+from cdcsync.errors import End
 from cdcsync.evolution import NAME, Alteration, Applied, decode_table, encode_table
-from cdcsync.sql import names, quote
-from cdcsync.sqlite.errors import Verdict, verdict
-from cdcsync.sqlite.types import affinity, declare, encoder
+from cdcsync.sql import create_table, misfits, names, quote
+from cdcsync.sqlite.errors import Verdict, translated, verdict
+from cdcsync.sqlite.store import table_there
+from cdcsync.sqlite.types import affinity, declare, encoder, fits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cdcsync.change import Column, Table
     from cdcsync.evolution import Step
+    from cdcsync.ports import SinkContext
+    from cdcsync.sqlite.config import SqliteConfig
 
 _CREATE: Final = f"""
 CREATE TABLE IF NOT EXISTS {NAME} (pipeline TEXT NOT NULL, target TEXT NOT NULL, version INTEGER NOT NULL,
@@ -52,8 +59,14 @@ class SqliteGround:
 
     def load(self) -> dict[tuple[str, str], Applied]:
         """Return what is kept."""
+        self._connect().execute(_CREATE)
+        return self.kept()
+
+    def kept(self) -> dict[tuple[str, str], Applied]:
+        """Return what is kept, changing nothing."""
         connection = self._connect()
-        connection.execute(_CREATE)
+        if table_there(connection, NAME) is None:
+            return {}
         query = f"SELECT shape, version FROM {NAME} WHERE pipeline = ?"  # noqa: S608  a constant
         applied = [
             Applied(decode_table(shape), version) for shape, version in connection.execute(query, (self._pipeline,))
@@ -146,6 +159,44 @@ class SqliteGround:
             if found is None or found[0] is Verdict.TRANSIENT:
                 raise
             raise refused(name, statement, str(error)) from error
+
+
+def plan(config: SqliteConfig, context: SinkContext) -> list[Planned]:
+    """Return what the next run does to the targets. Raises Transient and Fatal."""
+    found: list[Planned] = []
+    with contextlib.closing(_read_only(config)) as connection, translated(config.path, End.SINK):
+        ground = SqliteGround(lambda: connection, context.pipeline)
+        kept = ground.kept()
+        for table in context.tables:
+            name, there = quote(table.name), table_there(connection, table.name)
+            if there is None:
+                found.append(Planned(name, "is created", create_table(table, declare, name=name)))
+                continue
+            applied, follows = kept.get((table.schema, table.name)), context.follows(table)
+            steps = planned(name, follows, applied, table, partial(_shown, name))
+            lines = misfits(table, there, fits) if steps is None else []
+            found += [misfit(name, line) for line in lines] if steps is None else steps
+    return found
+
+
+def _read_only(config: SqliteConfig) -> sqlite3.Connection:
+    """Return a connection that makes no file."""
+    if not config.path.exists():
+        return sqlite3.connect(":memory:")
+    return sqlite3.connect(f"{config.path.resolve().as_uri()}?mode=ro", uri=True)
+
+
+def _shown(name: str, step: Step) -> list[str]:
+    """Return a step as SQL; what SQLite has no ALTER for is shown as a comment."""
+    old, new = step.old, step.new
+    if step.kind is Alteration.ADD and new is not None:
+        return [f"ALTER TABLE {name} ADD COLUMN {quote(new.name)} {declare(new.type)}{_default(new)}"]
+    if step.kind is Alteration.RENAME and old is not None and new is not None:
+        return [f"ALTER TABLE {name} RENAME COLUMN {quote(old.name)} TO {quote(new.name)}"]
+    if new is None and old is not None:
+        return [f"ALTER TABLE {name} DROP COLUMN {quote(old.name)}"]
+    what = f"{quote(new.name)} {declare(new.type)}" if new is not None else f"PRIMARY KEY ({names(step.key)})"
+    return [f"-- {name} is built anew, with {what}"]
 
 
 def _line(each: _There) -> str:

@@ -9,6 +9,7 @@ from cdcsync.connectors import SQL_AGAIN, Connector, Finding, Names, Severity, S
 from cdcsync.errors import End
 from cdcsync.ports import Guarantee, PositionStore, Sink, SinkContext
 from cdcsync.sql import misfits
+from cdcsync.sqlite.alter import plan
 from cdcsync.sqlite.config import SqliteConfig, from_url
 from cdcsync.sqlite.errors import translated
 from cdcsync.sqlite.rebuild import obstacles
@@ -79,6 +80,7 @@ CONNECTOR = Connector(
         scanner=sink_scanner,
         names=Names(1_000_000, folds=True),
         again=SQL_AGAIN,
+        plan=plan,
         obstacles=obstacles,
     ),
     store=StoreSpec(config=SqliteConfig, make=_store, clear=clear, put=put, look=look),

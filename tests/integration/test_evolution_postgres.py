@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +12,8 @@ from fix_postgres import Database, drop_database, make_database
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from fix_evolution import Life
 
     from cdcsync.testing.servers import PostgresServer
 
@@ -94,3 +97,96 @@ def test_targets_follow_while_the_pipeline_runs_and_after_it_was_stopped(
         for table in CHANGES:
             each_database.execute(number(table))
         life.until(lambda: [table for table in CHANGES if not same(each_database, target, table)] == [])
+
+
+def streaming(life: Life, source: Database, target: Database) -> None:
+    """Have one more row carried."""
+    (number,) = source.query("INSERT INTO t (id) SELECT max(id) + 1 FROM t RETURNING id")[0]
+    life.until(lambda: shape(target) and target.query("SELECT 1 FROM t WHERE id = %s", [number]))
+
+
+def flow(folder: Path, source: Database, target: Database, how: Any, **entry: Any) -> Flow:
+    """Return a pipeline of table t that follows in this way."""
+    return Flow(folder, source.url, target.url, {"from": "public.t", "schema_changes": how, **entry})
+
+
+def test_lenient_loses_nothing(database: Database, target: Database, tmp_path: Path) -> None:
+    database.execute(f"{TABLE}; {ROWS}; ALTER TABLE t ADD k int NOT NULL DEFAULT 7, ADD w varchar(9)")
+    with flow(tmp_path, database, target, "lenient").running() as life:
+        streaming(life, database, target)
+        database.execute("ALTER TABLE t DROP k, DROP a, ALTER n TYPE smallint, ADD c text, ALTER w TYPE varchar(20)")
+        database.execute("INSERT INTO t VALUES (100, 3, 'eleven char', 'c')")
+        streaming(life, database, target)
+        database.execute(
+            "ALTER TABLE t ALTER n DROP DEFAULT, ALTER n TYPE text; INSERT INTO t VALUES (200, 'x', 'w', 'c')"
+        )
+        life.until(lambda: target.query("SELECT 1 FROM t WHERE id = 200"))
+
+    assert shape(target) == {
+        "id": "integer", "a": "text", "n": "text", "k": "integer", "w": "character varying(20)", "c": "text",
+    }  # fmt: skip
+    assert target.query("SELECT a, n, k, w, c FROM t WHERE id IN (20, 100, 200) ORDER BY id") == [
+        ("a20", "20", 7, None, None), (None, "3", None, "eleven char", "c"), (None, "x", None, "w", "c"),
+    ]  # fmt: skip
+
+
+def test_ignore_goes_on_while_rows_fit_and_stops_where_they_do_not(
+    database: Database, target: Database, tmp_path: Path
+) -> None:
+    database.execute(f"{TABLE}; {ROWS}")
+    ignores = flow(tmp_path, database, target, "ignore")
+    with ignores.running() as life:
+        streaming(life, database, target)
+        was = shape(target)
+        database.execute("ALTER TABLE t DROP a, ADD c text; INSERT INTO t (id, n, c) VALUES (100, 1, 'c')")
+        streaming(life, database, target)
+    with ignores.running() as life:
+        streaming(life, database, target)
+
+    assert shape(target) == was
+    assert target.query("SELECT a, n FROM t WHERE id IN (20, 100) ORDER BY id") == [("a20", 20), (None, 1)]
+
+    said = ignores.fails(lambda: database.execute("ALTER TABLE t ALTER n TYPE bigint; INSERT INTO t VALUES (300, 5)"))
+    assert "column n: integer is narrower than bigint" in said
+
+
+def test_kinds_are_left_out_of_what_is_followed(database: Database, target: Database, tmp_path: Path) -> None:
+    database.execute(f"{TABLE}; {ROWS}")
+    with flow(tmp_path, database, target, {"mode": "evolve", "exclude": ["drop"]}).running() as life:
+        streaming(life, database, target)
+        database.execute("ALTER TABLE t DROP a, ADD c text")
+        streaming(life, database, target)
+
+    assert list(shape(target)) == ["a", "c", "id", "n"]
+
+
+def test_stop_stops_by_name_and_an_expression_over_a_dropped_column_by_its_line(
+    database: Database, target: Database, tmp_path: Path
+) -> None:
+    database.execute(f"{TABLE}; {ROWS}")
+    change = "ALTER TABLE t DROP a; INSERT INTO t (id) VALUES (100)"
+    said = flow(tmp_path, database, target, "evolve", where="a <> 'x'").fails(lambda: database.execute(change))
+    assert re.search(r"flow\.yaml:\d+:\d+: .*\n?.*there is no column a", said)
+
+
+def test_the_plan_shows_what_a_run_would_do(database: Database, target: Database, tmp_path: Path) -> None:
+    database.execute(f"{TABLE}; {ROWS}; CREATE TABLE u (id int PRIMARY KEY)")
+    carries = Flow(tmp_path, database.url, target.url, {"from": "public.*"})
+    carries.write()
+    first = carries.plan()
+    assert [(each["target"], each["reason"]) for each in first] == [
+        ('"public"."t"', "is created"),
+        ('"public"."u"', "is created"),
+    ]
+    assert first[1]["statement"].startswith('CREATE TABLE "public"."u"')
+    with carries.running() as life:
+        streaming(life, database, target)
+    assert carries.plan() == []
+
+    database.execute("ALTER TABLE t ADD c int DEFAULT 5, DROP a")
+    assert [each["statement"] for each in carries.plan()] == [
+        'ALTER TABLE "public"."t" ADD COLUMN "c" integer DEFAULT \'5\'',
+        'ALTER TABLE "public"."t" ALTER COLUMN "c" DROP DEFAULT',
+        'ALTER TABLE "public"."t" DROP COLUMN IF EXISTS "a"',
+    ]
+    assert "a" in shape(target)
