@@ -10,13 +10,16 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import mapping_speed, mysql_cases, postgres_cases
+from benchmarks import elastic_cases, mapping_speed, mysql_cases, postgres_cases
 from benchmarks.figures import machine
 
 if TYPE_CHECKING:
     from benchmarks.figures import Result
 
-ALL = {bench.name: bench for bench in (*postgres_cases.BENCHES, *mysql_cases.BENCHES, *mapping_speed.BENCHES)}
+ALL = {
+    bench.name: bench
+    for bench in (*postgres_cases.BENCHES, *mysql_cases.BENCHES, *elastic_cases.BENCHES, *mapping_speed.BENCHES)
+}
 
 
 @click.group()

@@ -8,7 +8,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import structlog
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from cdcsync.change import Position, Rebuild, Table, Transaction
     from cdcsync.pending import Pending
-    from cdcsync.ports import PositionStore, Rebuilder, Rereader, Sink, Source, Stored, Transform
+    from cdcsync.ports import Arriving, PositionStore, Rebuilder, Rereader, Sink, Source, Stored, Transform
     from cdcsync.rejected import Letters
 
 
@@ -80,6 +80,13 @@ class Surroundings:
     dice: random.Random = field(default_factory=random.Random)
 
 
+class Counts(NamedTuple):
+    """How much was delivered."""
+
+    changes: int
+    transactions: int
+
+
 IDLE_S = 0.5
 """Longest wait for a batch; bounds how late a stop, a pause or a heartbeat is seen."""
 
@@ -119,6 +126,10 @@ class Pipeline:
         """Sink and store are open."""
         self._within = False
         """The sink holds an unfinished large transaction."""
+        self._under_way = False
+        """The sink has batches under way that are not known to be durable."""
+        self._uncounted = Counts(0, 0)
+        """What is in them."""
         self._epoch = 0
         """The highest that store and sink know."""
         self._held: Position | None = None
@@ -192,6 +203,8 @@ class Pipeline:
         batch = self._take()
         if batch is not None:
             self._deliver(batch)
+        elif self._under_way:
+            self._await_arrival()
         if self._is_due():
             self._write_held()
         self._settle(delivered=batch is not None)
@@ -228,7 +241,8 @@ class Pipeline:
             self.progress.position = start or ""
             self._around.trace("start", start or "", 0)
             self._held = None
-            self._within = False
+            self._within = self._under_way = False
+            self._uncounted = Counts(0, 0)
             self._opened_at = self._around.clock()
             self._reader.start(start, self._epoch)
 
@@ -258,6 +272,19 @@ class Pipeline:
         self._within = bool(mapped.transactions) and not mapped.transactions[-1].last
         if durable is not None:
             self._save(durable, mapped)
+        if hasattr(self._sink, "arrived"):
+            self._under_way = durable is not mapped.position
+            if durable is None:
+                self._uncounted = Counts(
+                    self._uncounted.changes + mapped.changes, self._uncounted.transactions + len(mapped.transactions)
+                )
+
+    def _await_arrival(self) -> None:
+        """Store what a sink has under way, when nothing more came meanwhile."""
+        self._under_way = False
+        durable = cast("Arriving", self._sink).arrived()
+        if durable is not None:
+            self._save(durable, Batch((), durable, 0, 0, self._policy.lane))
 
     def _rebuild(self, batch: Batch, rebuild: Rebuild) -> None:
         """Let the target take a step between two transactions, all before it being stored."""
@@ -358,8 +385,9 @@ class Pipeline:
         self._saved_at = self._around.clock()
         progress = self.progress
         progress.position = encoded
-        progress.changes += mapped.changes
-        progress.transactions += len(mapped.transactions)
+        progress.changes += mapped.changes + self._uncounted.changes
+        progress.transactions += len(mapped.transactions) + self._uncounted.transactions
+        self._uncounted = Counts(0, 0)
         if mapped.transactions:
             progress.commit_time_us = mapped.transactions[-1].commit_time_us
             progress.lag_ms = max(0.0, self._around.wall_clock() * 1e3 - progress.commit_time_us / 1e3)

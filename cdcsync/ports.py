@@ -118,6 +118,14 @@ class Keeper(Protocol):
         ...
 
 
+class Arriving(Protocol):
+    """A sink that has several batches under way at once offers this: its `write` returns what is durable of them."""
+
+    def arrived(self) -> Position | None:
+        """Wait for all that was given; return as `write` does. The pipeline asks when nothing more has come."""
+        ...
+
+
 class Rebuilder(Protocol):
     """A sink that can build tables anew beside those that are there offers this; see `rebuilding` for the names.
 

@@ -88,11 +88,11 @@ class Refresh(enum.StrEnum):
 class Bulk(_Section):
     """Bounds of one request, and of those under way."""
 
-    actions_max: int = Field(default=2000, ge=1)
+    actions_max: int = Field(default=5000, ge=1)
     """Documents in one request."""
     bytes_max: Size = Field(default=Size(4 << 20), ge=1 << 10)
     """Bytes of one request, before compression; a document larger than this goes alone."""
-    in_flight: int = Field(default=3, ge=1, le=64)
+    in_flight: int = Field(default=4, ge=1, le=64)
     """Requests under way at once."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,12 +11,12 @@ import orjson
 
 from cdcsync.change import Change, CopyStart, SchemaChange, Table
 from cdcsync.elastic.bulk import Action, Bulk, Pace, text_of
-from cdcsync.elastic.channels import Channels
+from cdcsync.elastic.channels import Channels, Outcome
 from cdcsync.elastic.client import Client
 from cdcsync.elastic.documents import Plan
 from cdcsync.elastic.reading import documents_of, everything, is_empty
 from cdcsync.elastic.target import Index, Mark, Target, refuse_names
-from cdcsync.errors import End, ExitStatus, Fatal, Transient
+from cdcsync.errors import End, ExitStatus, Fatal, Rejected, Transient
 from cdcsync.folding import NOT_THERE, Barrier, complete, fold, refusal
 from cdcsync.ports import Guarantee
 from cdcsync.sql import refuse
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from cdcsync.folding import Effect, Group, Key, Ref, TableEffects
     from cdcsync.ports import SinkContext
 
+LARGE: Final = 1000
+"""Changes of a batch from which on the next is prepared while it is under way."""
+CAREFUL: Final = 100
+"""Batches that are waited for one by one after a document was refused."""
 LOOK_S: Final = 1.0
 """How often the indexes are asked whether they are still the same."""
 
@@ -93,7 +98,7 @@ def _routed(routing: str | None) -> bytes:
 
 
 class ElasticSink:
-    """Writes a batch as bulk requests and returns when all are answered: then all of it is durable."""
+    """Writes batches as bulk requests, several under way at once; what is answered for is durable."""
 
     guarantee = Guarantee.IDEMPOTENT
 
@@ -118,6 +123,12 @@ class ElasticSink:
         """The indexes that say that they are ours, in this epoch."""
         self._looked_at = 0.0
         self._used_at = 0.0
+        self._number = 0
+        """Of the batch that was given last."""
+        self._under_way: deque[tuple[int, Position]] = deque()
+        """Batches that are not known to be answered for."""
+        self._careful = 0
+        """How many batches are still waited for one by one."""
 
     def open(self) -> int:
         """Make or check the indexes; return the highest epoch that they hold."""
@@ -133,30 +144,74 @@ class ElasticSink:
         self._used_at = self._looked_at = self._clock()
         self._bulk = Bulk(self._client, options=self._options(), gzip=self._config.compresses, pace=self._pace)
         self._channels = Channels(self._send, self._config.bulk)
+        self._under_way.clear()
         return self._epoch
 
     def write(self, batch: Batch) -> Position | None:
-        """Write all and return when it is answered for. Raises Rejected with what the cluster never takes."""
+        """Send all; return what is answered for. Raises Rejected with what the cluster never takes.
+
+        A large batch is on its way when this returns. What is refused of it then makes a Transient, after which
+        batches are waited for one by one until the refused one has come again and is named.
+        """
         self._refuse_late(self._used_at)
         self._used_at = self._clock()
         parts = fold(self._addressed(batch))
         if batch.position.epoch > self._epoch or self._marked != frozenset(self._indexes):
             self._mark(max(self._epoch, batch.position.epoch))
+        self._number += 1
         try:
             for part in parts:
                 if isinstance(part, Barrier):
+                    self._arrive()
                     self._pass(part, batch)
                 else:
                     self._write_group(part, batch)
-        except BaseException:
-            self._channels.abandon()
+            if batch.changes < LARGE or self._careful or len(parts) != 1:
+                self._arrive()
+                self._careful = max(0, self._careful - 1)
+            else:
+                self._channels.launch()
+            self._under_way.append((self._number, batch.position))
+            return self._reached()
+        except Rejected:
             raise
-        self._look_again()
-        return batch.position
+        except BaseException:
+            self._channels.clear()
+            self._under_way.clear()
+            raise
+
+    def arrived(self) -> Position | None:
+        """Wait for all that is under way; return what is durable then."""
+        self._arrive()
+        return self._reached()
 
     def flush(self) -> Position | None:
-        """Nothing waits: every write is durable on return."""
-        return None
+        """Wait for all that is under way; return what is durable then."""
+        return self.arrived()
+
+    def _arrive(self) -> None:
+        """Return when all that was put is answered for. Raises Rejected when it is of this batch, else Transient."""
+        self._refuse(self._channels.drain())
+
+    def _reached(self) -> Position | None:
+        """Return the newest position of which all is answered for; None when it is no other than before."""
+        outcome = self._channels.outcome()
+        self._refuse(outcome)
+        position = None
+        while self._under_way and self._under_way[0][0] <= outcome.done:
+            position = self._under_way.popleft()[1]
+        if position is not None:
+            self._look_again()
+        return position
+
+    def _refuse(self, outcome: Outcome) -> None:
+        if not outcome.reasons:
+            return
+        if set(outcome.reasons) == {self._number}:
+            raise refusal(outcome.reasons[self._number])
+        self._careful = CAREFUL
+        msg = "a document of an earlier batch was refused: all are sent again from the stored position, one batch at a time"
+        raise Transient(End.SINK, msg)
 
     def close(self) -> None:
         """Disconnect."""
@@ -280,15 +335,17 @@ class ElasticSink:
 
     def _write_group(self, group: Group, batch: Batch) -> None:
         versions = [transaction.version for transaction in batch.transactions]
-        reasons: dict[Ref, str] = {}
         work = [(self._plan(effects.table), effects) for effects in group.tables]
         merged = {id(plan): self._completed(plan, effects) for plan, effects in work}
-        self._channels.begin(sum(_count(effects) for effects in group.tables))
+        large = batch.transactions[0]
+        count = sum(_count(effects) for effects in group.tables)
+        self._channels.begin(self._number, count, alone=bool(large.part) or not large.last)
+        reasons: dict[Ref, str] = {}
         for plan, effects in work:
             for place, action in self._actions(plan, effects, versions, merged[id(plan)], reasons):
                 self._channels.put(place, action)
-        reasons |= self._channels.finish()
         if reasons:
+            self._arrive()
             raise refusal(reasons)
 
     def _actions(
@@ -321,6 +378,7 @@ class ElasticSink:
         partial = [effect for effect in _filled(effects) if not complete(effect.row)]
         if not partial:
             return {}
+        self._arrive()
         merged: dict[int, bytes] = {}
         reasons: dict[Ref, str] = {}
         there = {}
@@ -380,12 +438,10 @@ class ElasticSink:
         """Delete every document up to a version; without one, each at its own, so that any row can come again."""
         cause = Whole(ref)
         for page in everything(self._connected, plan.index):
-            self._channels.begin(len(page))
+            self._channels.begin(self._number, len(page), alone=True)
             for place, there in page:
                 self._channels.put(place[0], plan.deleted(cause, place, there if version is None else version))
-            reasons = self._channels.finish()
-            if reasons:
-                raise refusal(reasons)
+            self._arrive()
 
 
 def _placed(plan: Addressed, key: Key) -> tuple[str, str | None] | None:

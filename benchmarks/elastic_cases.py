@@ -1,0 +1,218 @@
+"""Elasticsearch's benchmarks: from a database's log, beside the same documents sent from memory."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from benchmarks import figures, traffic
+from benchmarks.figures import PROVED, Bench, Result, folder
+from benchmarks.mysql_traffic import last_rows as mysql_last_rows
+from benchmarks.mysql_traffic import logged
+from benchmarks.ours import Ours, mysql, past_lsn, past_offset, postgres
+from benchmarks.postgres_cases import server
+from benchmarks.process import Usage
+from cdcsync.testing.elastic_servers import ElasticServer
+from cdcsync.testing.jvm import lease
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cdcsync.testing.servers import PostgresServer
+
+HERE = Path(__file__).parent
+SWEEP = list(itertools.product((500, 1000, 2000, 5000), (1, 2, 4)))
+"""Actions of a request, and requests under way."""
+SWEEP_ROWS = 40_000
+DOCUMENTS = """
+copy (
+    select format('{{"index":{{"_id":"%s","version":1,"version_type":"external_gte"}}}}', id) || E'\\n' || json_build_object(
+        'id', id, 'quantity', quantity, 'note', note, 'address', address, 'price', price::text,
+        'at', to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), 'paid', paid, 'sku', sku)
+    from bench where id between {first} and {last} order by id
+) to stdout with (format csv, delimiter E'\\x01', quote E'\\x02')
+"""
+
+
+@contextmanager
+def cluster() -> Iterator[ElasticServer]:
+    """Yield an Elasticsearch 8."""
+    with lease(1, "benchmarks"):
+        started = ElasticServer()
+        try:
+            yield started.start()
+        finally:
+            started.stop()
+
+
+def _sink(target: ElasticServer) -> dict[str, Any]:
+    return {"elasticsearch": {"hosts": [target.url]}}
+
+
+class Memory:
+    """The documents of one source, sent from memory into an index that is like ours."""
+
+    def __init__(self, target: ElasticServer, place: Path) -> None:
+        self._target = target
+        self._place = place
+        self.best = (0.0, 0, 0)
+        """Documents a second, and the setting."""
+        self.sweep: dict[str, float] = {}
+
+    def like_ours(self, index: str) -> None:
+        """Make an index with the fields of ours."""
+        ((_, ours),) = self._target.ask("GET", "/bench").items()
+        fields = {key: ours["mappings"][key] for key in ("dynamic", "properties")}
+        settings = {"gc_deletes": ours["settings"]["index"]["gc_deletes"]}
+        self._target.ask("PUT", f"/{index}", {"mappings": fields, "settings": settings})
+
+    def documents(self, source: PostgresServer, first: int, last: int) -> Path:
+        """Write the requests' lines of these rows into a file."""
+        path = self._place / f"{first}.lines"
+        with (
+            psycopg.connect(source.url()) as connection,
+            connection.cursor().copy(DOCUMENTS.format(first=first, last=last).encode()) as rows,
+            path.open("wb") as file,
+        ):
+            for chunk in rows:
+                file.write(bytes(chunk).replace(b"\x02", b""))
+        return path
+
+    def find_best(self, source: PostgresServer, first: int) -> None:
+        """Try all settings on some of the documents."""
+        path = self.documents(source, first, first + SWEEP_ROWS - 1)
+        for actions, threads in [SWEEP[-1], *SWEEP]:
+            self.like_ours("sweep")
+            seconds = self.send("sweep", path, actions, threads)
+            self.sweep[f"{actions}_actions_{threads}_at_once"] = round(SWEEP_ROWS / seconds)
+            self._target.ask("DELETE", "/sweep")
+            self.best = max(self.best, (SWEEP_ROWS / seconds, actions, threads))
+
+    def send(self, index: str, path: Path, actions: int, threads: int) -> float:
+        """Send a file; return the seconds."""
+        program = [sys.executable, str(HERE / "bulk_from_memory.py"), str(self._target.port), index, str(path)]
+        done = subprocess.run([*program, str(actions), str(threads)], check=True, capture_output=True, text=True)
+        return float(done.stdout)
+
+    def run(self, path: Path) -> Usage:
+        """Send a file at the best setting."""
+        return Usage(self.send("memory", path, *self.best[1:]), 0.0, 0.0)
+
+
+def _prove(target: ElasticServer, index: str, want: list[tuple[Any, ...]]) -> None:
+    target.ask("POST", f"/{index}/_refresh")
+    found = target.ask("POST", f"/{index}/_search", {"size": PROVED, "sort": [{"id": "desc"}]})["hits"]["hits"]
+    figures.prove([_textual(hit["_source"]) for hit in reversed(found)], want)
+
+
+def _textual(row: dict[str, Any]) -> tuple[object, ...]:
+    whole, _, fraction = row["at"].removesuffix("Z").partition(".")
+    plain = (str(row["id"]), str(row["quantity"]), row["note"], row["address"], row["price"], f"{whole}.{fraction:0<6}")
+    return (*plain, str(row["paid"]).lower(), row["sku"])
+
+
+def postgres_elasticsearch(rows: int, rounds: int) -> Result:
+    """PostgreSQL to Elasticsearch, 1,000-row transactions, against the same documents sent from memory."""
+    usages: dict[str, list[Usage]] = {"from memory": [], "cdcsync": []}
+    with server() as source, cluster() as target, folder() as place:
+        ours, memory = Ours("ours", place), Memory(target, place)
+        ours.configure(postgres(source), _sink(target))
+        ours.take_position(source.password)
+        warm = traffic.write(source, SWEEP_ROWS, 1000)
+        ours.run_until(past_lsn(warm.last_lsn), source.password)
+        memory.find_best(source, 1)
+        memory.like_ours("memory")
+        for number in range(rounds):
+            written = traffic.write(source, rows, 1000)
+            path = memory.documents(source, written.last_id - rows + 1, written.last_id)
+
+            def from_memory(path: Path = path) -> None:
+                usages["from memory"].append(memory.run(path))
+
+            def by_us(last_lsn: int = written.last_lsn) -> None:
+                usages["cdcsync"].append(ours.run_until(past_lsn(last_lsn), source.password))
+
+            for turn in (from_memory, by_us) if number % 2 == 0 else (by_us, from_memory):
+                turn()
+            path.unlink()
+        want = traffic.last_rows(source)
+        for index in ("bench", "memory"):
+            _prove(target, index, want)
+    result = Result("postgres-elasticsearch", rows, figures=figures.figures(usages, rows))
+    result.values = {**memory.sweep}
+    result.proved = f"last {PROVED} documents, all fields"
+    return result
+
+
+def mysql_elasticsearch(rows: int, rounds: int) -> Result:
+    """MySQL to Elasticsearch, 1,000-row transactions, against the same documents sent from memory."""
+    usages: dict[str, list[Usage]] = {"from memory": [], "cdcsync": []}
+    with logged(rows, 1000) as log, server() as shadow, cluster() as target, folder() as place:
+        traffic.write(shadow, rows, 1000)
+        memory = Memory(target, place)
+        path = memory.documents(shadow, 1, rows)
+        for number in range(-1, rounds):
+            ours = Ours(f"ours{number}", place)
+            ours.configure(mysql(log.server), _sink(target), tables=[{"from": "bench.bench", "to": "bench"}])
+            if number < 0:
+                ours.run_until(past_offset(log.file, log.offset), log.server.password)
+                memory.find_best(shadow, 1)
+            else:
+                for turn in ("memory", "ours") if number % 2 == 0 else ("ours", "memory"):
+                    if turn == "memory":
+                        memory.like_ours("memory")
+                        usages["from memory"].append(memory.run(path))
+                        target.ask("DELETE", "/memory")
+                    else:
+                        ((concrete, _),) = target.ask("GET", "/bench").items()
+                        memory.like_ours("next")
+                        target.ask("DELETE", f"/{concrete}")
+                        usage = ours.run_until(past_offset(log.file, log.offset), log.server.password)
+                        target.ask("DELETE", "/next")
+                        usages["cdcsync"].append(usage)
+        _prove(
+            target,
+            "bench",
+            [(*row[:6], "true" if row[6] == "1" else "false", row[7]) for row in mysql_last_rows(log.server)],
+        )
+    result = Result("mysql-elasticsearch", rows, figures=figures.figures(usages, rows))
+    result.values = {**memory.sweep}
+    result.proved = f"last {PROVED} documents, all fields"
+    return result
+
+
+def elasticsearch_latency(rows: int, rounds: int) -> Result:
+    """Commit at the source to indexed in Elasticsearch, at 1,000 transactions a second; both by this machine's clock."""
+    seconds = max(10, rows // 1000)
+    with server(track_commit_timestamp="on") as source, cluster() as target, folder() as place:
+        target.ask("PUT", "/_ingest/pipeline/arrival", {"processors": []})
+        ours = Ours("ours", place)
+        ours.configure(postgres(source), _sink(target))
+        ours.take_position(source.password)
+        contender = ours.start(source.password)
+        time.sleep(2)
+        script = place / "one.sql"
+        script.write_text("insert into bench select nextval('bench_ids'), 1, 'n', 'a', 1.5, now(), true, 's';\n")
+        source.execute("create sequence bench_ids")
+        for _ in range(rounds):
+            subprocess.run(
+                [source.bin / "pgbench", "-n", "-f", script, "-R", "1000", "-c", "4", "-T", str(seconds), source.url()],
+                check=True, capture_output=True,
+            )  # fmt: skip
+        usage = contender.finish()
+    result = Result("elasticsearch-latency", rows)
+    result.values["peak_mb"] = round(usage.peak_mb, 1)
+    return result
+
+
+BENCHES = (
+    Bench("postgres-elasticsearch", str(postgres_elasticsearch.__doc__), 200_000, postgres_elasticsearch),
+    Bench("mysql-elasticsearch", str(mysql_elasticsearch.__doc__), 200_000, mysql_elasticsearch),
+)
