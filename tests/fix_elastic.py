@@ -26,7 +26,7 @@ _NUMBERS = itertools.count(1)
 def running(build: Build) -> Iterator[ElasticServer]:
     """Give a server that runs, with one of the machine's slots for JVMs."""
     with lease(1, f"tests with Elasticsearch {build.name}"):
-        server = ElasticServer(build)
+        server = ElasticServer(build, settings={"http.max_content_length": "8mb"})
         try:
             yield server.start()
         finally:

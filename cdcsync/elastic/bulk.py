@@ -62,9 +62,9 @@ class Pace:
         """Actions in one request now."""
         return max(1, int(self._now))
 
-    def shrink(self) -> None:
-        """Halve it."""
-        self._now = max(1.0, self._now / 2)
+    def shrink(self, actions: int) -> None:
+        """Send at most half of what was too much."""
+        self._now = max(1.0, min(self._now, actions) / 2)
 
     def grow(self) -> None:
         """Take a little more."""
@@ -102,7 +102,7 @@ class Bulk:
                 self._pace.grow()
                 wait_s = WAIT_S
                 continue
-            self._pace.shrink()
+            self._pace.shrink(len(some))
             if waited_s >= PATIENCE_S or self._away.wait(wait_s):
                 raise Transient(End.SINK, f"the cluster takes no more documents for now: {reason}")
             waited_s += wait_s

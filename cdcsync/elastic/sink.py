@@ -172,7 +172,7 @@ class ElasticSink:
             else:
                 self._channels.launch()
             self._under_way.append((self._number, batch.position))
-            return self._reached()
+            return self._reached(self._channels.outcome())
         except Rejected:
             raise
         except BaseException:
@@ -182,8 +182,7 @@ class ElasticSink:
 
     def arrived(self) -> Position | None:
         """Wait for all that is under way; return what is durable then."""
-        self._arrive()
-        return self._reached()
+        return self._reached(self._channels.drain())
 
     def flush(self) -> Position | None:
         """Wait for all that is under way; return what is durable then."""
@@ -191,11 +190,13 @@ class ElasticSink:
 
     def _arrive(self) -> None:
         """Return when all that was put is answered for. Raises Rejected when it is of this batch, else Transient."""
-        self._refuse(self._channels.drain())
+        outcome = self._channels.drain()
+        if set(outcome.reasons) == {self._number}:
+            raise refusal(outcome.reasons[self._number])
+        self._refuse(outcome)
 
-    def _reached(self) -> Position | None:
+    def _reached(self, outcome: Outcome) -> Position | None:
         """Return the newest position of which all is answered for; None when it is no other than before."""
-        outcome = self._channels.outcome()
         self._refuse(outcome)
         position = None
         while self._under_way and self._under_way[0][0] <= outcome.done:
@@ -205,13 +206,11 @@ class ElasticSink:
         return position
 
     def _refuse(self, outcome: Outcome) -> None:
-        if not outcome.reasons:
-            return
-        if set(outcome.reasons) == {self._number}:
-            raise refusal(outcome.reasons[self._number])
-        self._careful = CAREFUL
-        msg = "a document of an earlier batch was refused: all are sent again from the stored position, one batch at a time"
-        raise Transient(End.SINK, msg)
+        """Raise Transient when a document was refused of a batch that cannot be named any more."""
+        if outcome.reasons:
+            self._careful = CAREFUL
+            msg = "a document was refused: all is sent again from the stored position, one batch at a time"
+            raise Transient(End.SINK, msg)
 
     def close(self) -> None:
         """Disconnect."""
