@@ -10,6 +10,7 @@ import pytest
 from fix_elastic_sink import ITEMS, LONG, TEXT, ends, opened
 
 from cdcsync.change import UNCHANGED, Change, Column, Operation, Table
+from cdcsync.elastic.bulk import text_of
 from cdcsync.elastic.sink import awake
 from cdcsync.errors import ExitStatus, Fatal, Incomplete, Rejected, Transient
 from cdcsync.testing.conformance.samples import delete, insert, truncate, update
@@ -283,14 +284,11 @@ def test_a_late_request_of_a_fenced_predecessor_never_puts_an_older_row_over_a_n
 ) -> None:
     """And the comparison sees it when it does: the mutant writes without versions."""
     if mutant:
-        from cdcsync.elastic import sink as module  # noqa: PLC0415  the mutant's place
-
-        honest = module.text_of
 
         def without_version(*arguments: Any) -> bytes:
-            return re.sub(rb',"version":\d+,"version_type":"external_gte"', b"", honest(*arguments))
+            return re.sub(rb',"version":\d+,"version_type":"external_gte"', b"", text_of(*arguments))
 
-        monkeypatch.setattr(module, "text_of", without_version)
+        monkeypatch.setattr("cdcsync.elastic.sink.text_of", without_version)
     before = opened(cluster)
     after = opened(cluster)
     newest = [update(ITEMS, 1, 1, 2, "newest"), delete(ITEMS, 2)]
@@ -373,7 +371,7 @@ def test_a_truncate_that_comes_again_leaves_what_came_after_it(cluster: Cluster)
 
 
 def test_a_routing_that_moves_takes_the_document_along(cluster: Cluster) -> None:
-    options = {"indexes": {"items": {"routing": "size", "settings": {"number_of_shards": 3}}}}
+    options: dict[str, Any] = {"indexes": {"items": {"routing": "size", "settings": {"number_of_shards": 3}}}}
     made = opened(cluster, **options)
     made.write(*rows(1, 20))
     moved = [Change(ITEMS, Operation.UPDATE, (at, 1, f"note {at}"), (at, at, "moved")) for at in range(1, 21)]

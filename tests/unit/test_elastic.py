@@ -18,6 +18,7 @@ from cdcsync.change import UNCHANGED, Column, Table
 from cdcsync.elastic import types
 from cdcsync.elastic.bulk import Action, Pace
 from cdcsync.elastic.channels import Channels
+from cdcsync.elastic.client import Client
 from cdcsync.elastic.config import Bulk, ElasticSinkConfig, from_url
 from cdcsync.elastic.documents import Plan
 from cdcsync.elastic.errors import RULES, Verdict, lost, rule_of, verdict, why
@@ -291,7 +292,7 @@ def test_an_index_is_made_as_its_table_and_its_section_say() -> None:
     )
     table = Table("", "t", (Column("id", LONG), Column("j", Type(Kind.JSON))), ("id",))
 
-    got = Target(None, config).wanted(table)  # type: ignore[arg-type]  no cluster is asked
+    got = Target(Client(config, End.SINK), config).wanted(table)
 
     assert got["settings"] == {"gc_deletes": "3600000ms", "number_of_shards": 5}
     assert got["mappings"] == {"dynamic": "strict", "properties": {"id": {"type": "long"}, "j": {"type": "nested"}}}

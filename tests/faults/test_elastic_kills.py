@@ -1,0 +1,158 @@
+"""Daemon, server and answers are lost at random moments under traffic: every document equals its row, no ghosts."""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import fix_pgbench
+import fix_sysbench
+import psycopg
+import pytest
+from fix_mysql import drop_mysql_database, make_mysql_database
+
+from cdcsync.mysql.position import MysqlPosition
+from cdcsync.postgres.position import PostgresPosition
+from cdcsync.testing.faults import Proxy, Victim, await_delivery, kill_at_random
+from cdcsync.testing.trace import check_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from fix_elastic import Cluster
+    from fix_mysql import MysqlDatabase
+    from fix_postgres import Database
+
+    from cdcsync.testing.mysql_servers import MysqlServer
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """How much of it."""
+
+    scale: int
+    size: int
+    seconds: float
+    kills: int
+    servers: int
+    """Kills of the cluster."""
+    lost: int
+    """Answers that never come."""
+    patience_s: float
+
+
+SHORT = Length(scale=1, size=1_000, seconds=8, kills=3, servers=1, lost=2, patience_s=120)
+FULL = Length(scale=2, size=10_000, seconds=60, kills=22, servers=3, lost=10, patience_s=600)
+LENGTH = FULL if os.environ.get("CDCSYNC_FULL") else SHORT
+
+NOTES = """
+CREATE TABLE notes (id int PRIMARY KEY, n int NOT NULL, body text);
+ALTER TABLE notes ALTER body SET STORAGE EXTERNAL;
+INSERT INTO notes SELECT id, 0, repeat(md5(id::text), 200) FROM generate_series(1, 200) id;
+"""
+"""Each body lies outside its row: an update of the number does not log it."""
+SCRIPT = fix_pgbench.MOVING_SCRIPT.replace("END;\n", "UPDATE notes SET n = n + 1 WHERE id = 1 + :aid % 200;\nEND;\n")
+ROWS = {
+    "pgbench_accounts": "SELECT aid, bid, abalance, filler FROM pgbench_accounts",
+    "pgbench_tellers": "SELECT tid, bid, tbalance, filler FROM pgbench_tellers",
+    "notes": "SELECT id, n, body FROM notes",
+}
+
+
+def wrong(cluster: Cluster, index: str, rows: Sequence[tuple[Any, ...]]) -> list[str]:
+    """Compare every document with its row, every field by value; return what differs."""
+    found = cluster.documents(index)
+    want = {str(row[0]): row for row in rows}
+    differ = [f"{index}: no document for row {key}" for key in want.keys() - found.keys()]
+    differ += [f"{index}: a ghost {key}" for key in found.keys() - want.keys()]
+    differ += [
+        f"{index} {key}: want {want[key]}, got {tuple(found[key].values())}"
+        for key in want.keys() & found.keys()
+        if tuple(found[key].values()) != tuple(want[key])
+    ]
+    return differ
+
+
+def lose_answers(daemon: Victim, proxy: Proxy, trace: Path) -> None:
+    """Swallow answers of bulk requests after the server has done the work."""
+    for _ in range(LENGTH.lost):
+        before = proxy.lost
+        proxy.lose(b'"items":[')
+        daemon.work_until(lambda before=before: proxy.lost > before, LENGTH.patience_s)  # type: ignore[misc]
+
+
+@pytest.mark.timeout(1800)
+def test_documents_from_postgres_survive_kills_of_everything(
+    database: Database, cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seed = random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+    fix_pgbench.fill(database, LENGTH.scale)
+    database.execute(NOTES)
+    pipeline = fix_pgbench.Pipeline(database, tmp_path)
+    server = cluster.server
+    with Proxy(server.host, server.port) as proxy, pipeline.victim() as daemon:
+        pipeline.write({"elasticsearch": {"hosts": [f"http://{proxy.host}:{proxy.port}"]}}, tables=tuple(ROWS))
+        daemon.start()
+        pipeline.await_copied(daemon, LENGTH.patience_s)
+        with fix_pgbench.traffic(database, LENGTH.seconds, scale=LENGTH.scale, script=SCRIPT):
+            kills = kill_at_random(daemon, pipeline.trace, kills=LENGTH.kills, apart_s=1.0, dice=dice)
+            lose_answers(daemon, proxy, pipeline.trace)
+            for _ in range(LENGTH.servers):
+                server.kill()
+                daemon.rest(0.5)
+                server.start()
+                await_delivery(daemon, pipeline.trace, daemon.started_ns, LENGTH.patience_s)
+        pipeline.await_drained(daemon, LENGTH.patience_s)
+        assert daemon.stop() == 0
+
+    check_steps(pipeline.steps(), PostgresPosition.decode)
+    assert len(kills) == LENGTH.kills
+    counts = {}
+    with psycopg.connect(database.url) as connection:
+        for index, query in ROWS.items():
+            rows = connection.execute(query.encode()).fetchall()
+            counts[index] = len(rows)
+            assert wrong(cluster, index, rows)[:5] == []
+        assert connection.execute("SELECT max(n) FROM notes").fetchone() != (0,)
+    server.ask("POST", "/notes/_update/7?refresh=true", {"doc": {"n": -1}})
+    assert [each.split(":")[0] for each in wrong(cluster, "notes", database.query(ROWS["notes"]))] == ["notes 7"]
+    with capsys.disabled():
+        said = ", ".join(f"{index} {count}" for index, count in counts.items())
+        print(f"\nPostgreSQL to Elasticsearch: {LENGTH.kills} SIGKILLs of the daemon, {LENGTH.servers} of the server,")
+        print(f"  {proxy.lost} answers lost, seed {seed}; every field of every document equal: {said}")
+
+
+@pytest.fixture
+def mysql_source(mysql8: MysqlServer) -> Iterator[MysqlDatabase]:
+    made = make_mysql_database(mysql8)
+    yield made
+    drop_mysql_database(made)
+
+
+@pytest.mark.timeout(1800)
+def test_documents_from_mysql_survive_kills_of_the_daemon(
+    mysql_source: MysqlDatabase, cluster: Cluster, tmp_path: Path
+) -> None:
+    seed = random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}")
+    start = fix_sysbench.start_of(mysql_source.server)
+    fix_sysbench.fill(mysql_source, LENGTH.size)
+    pipeline = fix_sysbench.Pipeline(mysql_source, tmp_path)
+    pipeline.write({"elasticsearch": {"hosts": [cluster.server.url]}}, source=start)
+    with pipeline.victim() as daemon:
+        daemon.start()
+        pipeline.await_drained(daemon, LENGTH.patience_s)
+        with fix_sysbench.traffic(mysql_source, LENGTH.seconds, size=LENGTH.size):
+            kill_at_random(daemon, pipeline.trace, kills=LENGTH.kills, apart_s=1.0, dice=random.Random(seed))
+        pipeline.await_drained(daemon, LENGTH.patience_s)
+        assert daemon.stop() == 0
+
+    check_steps(pipeline.steps(), MysqlPosition.decode)
+    for table in fix_sysbench.TABLES:
+        rows = mysql_source.query(f"SELECT {fix_sysbench.COLUMNS} FROM {table}")
+        assert wrong(cluster, table, rows)[:5] == []
