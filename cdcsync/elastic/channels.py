@@ -51,8 +51,12 @@ class Channels:
         self._failure: BaseException | None = None
         self._reasons: dict[int, dict[Ref, str]] = {}
 
-    def begin(self, batch: int, actions: int, *, alone: bool) -> None:
-        """Say which batch comes now, and how many actions it has about. Raises what sending raised.
+    def turn(self, batch: int) -> None:
+        """Say which batch comes now; it may have no action."""
+        self._batch = batch
+
+    def begin(self, actions: int, *, alone: bool) -> None:
+        """Say how many actions come now, about. Raises what sending raised.
 
         `alone`: its requests have no other batch's actions, of which one for the same document may have its version.
         """
@@ -60,7 +64,6 @@ class Channels:
         if count > self._count or (count < self._count and not self._busy()):
             self._wait()
             self._count = count
-        self._batch = batch
         self._alone = alone
 
     def put(self, document_id: str, action: Action) -> None:

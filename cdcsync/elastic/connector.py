@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cdcsync.connectors import Connector, SinkSpec, StoreSpec
 from cdcsync.elastic.check import check, identity
 from cdcsync.elastic.config import ElasticSinkConfig, ElasticStoreConfig, from_url
+from cdcsync.elastic.rebuild import obstacles
 from cdcsync.elastic.sink import ElasticSink
 from cdcsync.elastic.store import ElasticStore, clear, look, put
 from cdcsync.ports import Guarantee
@@ -38,6 +39,7 @@ CONNECTOR = Connector(
         identity=identity,
         check=check,
         places=True,
+        obstacles=obstacles,
         again="documents pass through older states and are right again once it has caught up",
     ),
     store=StoreSpec(config=ElasticStoreConfig, make=_store, clear=clear, put=put, look=look),

@@ -5,20 +5,23 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from cdcsync.change import Change, CopyStart, SchemaChange, Table
-from cdcsync.elastic.bulk import Action, Bulk, Pace, text_of
+from cdcsync.change import Change, CopyStart, SchemaChange, Step, Table
+from cdcsync.elastic import rebuild
+from cdcsync.elastic.addressed import Addressed, Whole, count, filled, last, placed, vacated
+from cdcsync.elastic.bulk import Action, Bulk, Pace
 from cdcsync.elastic.channels import Channels, Outcome
 from cdcsync.elastic.client import Client
-from cdcsync.elastic.documents import Plan
 from cdcsync.elastic.reading import documents_of, everything, is_empty
 from cdcsync.elastic.target import Index, Mark, Target, refuse_names
 from cdcsync.errors import End, ExitStatus, Fatal, Rejected, Transient
+from cdcsync.evolution import Alteration
 from cdcsync.folding import NOT_THERE, Barrier, complete, fold, refusal
 from cdcsync.ports import Guarantee
+from cdcsync.rebuilding import NEW, OLD
 from cdcsync.sql import refuse
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
     from cdcsync.change import Batch, Position
     from cdcsync.elastic.config import ElasticSinkConfig
-    from cdcsync.folding import Effect, Group, Key, Ref, TableEffects
+    from cdcsync.folding import Group, Ref, TableEffects
     from cdcsync.ports import SinkContext
 
 LARGE: Final = 1000
@@ -40,61 +43,6 @@ LOOK_S: Final = 1.0
 def awake() -> float:
     """Return seconds that also count while the machine sleeps, or the process is stopped."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-class Addressed:
-    """One table version and the index that takes it."""
-
-    def __init__(self, table: Table, index: Index, config: ElasticSinkConfig) -> None:
-        own = config.index(table.name)
-        self.index = index
-        self.name = orjson.dumps(index.name)
-        self.key = table.key
-        routing = own.routing
-        if routing is not None and routing not in table.at:
-            msg = f"`routing: {routing}` of index {table.name}: the table has no such column"
-            raise Fatal(msg, hint="name a column of the mapped table", status=ExitStatus.CONFIG)
-        self.folded = table if routing is None or routing in table.key else replace(table, key=(*table.key, routing))
-        self._routing = None if routing is None else self.folded.key.index(routing)
-        self._single = len(self.folded.key) == 1
-        self._pipeline = b"" if own.pipeline is None else b',"pipeline":' + orjson.dumps(own.pipeline)
-        self.plan = Plan(table, table.key, index.properties, own.id)
-        self.reads_back = index.whole and own.pipeline is None
-        """Whether a document there can complete a row: an ingest pipeline may have changed it."""
-
-    def place(self, key: Key) -> tuple[str, str | None]:
-        """Return `_id` and routing of a key as it is folded. Raises ValueError."""
-        values = (key,) if self._single else key
-        return self.plan.id(values), None if self._routing is None else _text(values[self._routing])
-
-    def indexed(self, cause: Effect, place: tuple[str, str | None], version: int, document: bytes) -> Action:
-        """Return the action that puts a document there."""
-        extra = self._pipeline + _routed(place[1])
-        return Action(cause, version, self.index, text_of(b"index", self.name, place[0], version, extra, document))
-
-    def deleted(self, cause: Any, place: tuple[str, str | None], version: int) -> Action:
-        """Return the action that takes a document away."""
-        text = text_of(b"delete", self.name, place[0], version, _routed(place[1]))
-        return Action(cause, version, self.index, text)
-
-
-class Whole:
-    """What a truncate's deletes are made of."""
-
-    def __init__(self, ref: Ref) -> None:
-        self._ref = ref
-
-    def refs(self) -> list[Ref]:
-        """Return the one change."""
-        return [self._ref]
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
-
-
-def _routed(routing: str | None) -> bytes:
-    return b"" if routing is None else b',"routing":' + orjson.dumps(routing)
 
 
 class ElasticSink:
@@ -159,6 +107,7 @@ class ElasticSink:
         if batch.position.epoch > self._epoch or self._marked != frozenset(self._indexes):
             self._mark(max(self._epoch, batch.position.epoch))
         self._number += 1
+        self._channels.turn(self._number)
         try:
             for part in parts:
                 if isinstance(part, Barrier):
@@ -187,6 +136,19 @@ class ElasticSink:
     def flush(self) -> Position | None:
         """Wait for all that is under way; return what is durable then."""
         return self.arrived()
+
+    def rebuild(self, step: Step, tables: Sequence[Table], position: Position) -> Position:
+        """Do one step for all these indexes; see `ports.Rebuilder`."""
+        self.arrived()
+        rebuild.take(self._connected, self._target, step, tables)
+        names = {name for table in tables for name in (table.name, table.name + NEW, table.name + OLD)}
+        for table in [each for each in self._plans if each.name in names]:
+            del self._plans[table]
+        for name in names & self._indexes.keys():
+            del self._indexes[name]
+        self._prepare(tables)
+        self._mark(max(self._epoch, position.epoch))
+        return position
 
     def _arrive(self) -> None:
         """Return when all that was put is answered for. Raises Rejected when it is of this batch, else Transient."""
@@ -247,6 +209,8 @@ class ElasticSink:
                     found[table.qualified] = [f"is missing, and `create_indexes` is off: PUT /{table.name} {body}"]
                     continue
                 index = self._target.make(table)
+            elif self._context.follows(table).takes(Alteration.ADD):
+                index = self._target.extend(table, index)
             found[table.qualified] = self._target.misfits(table, index)
             self._adopt(index)
             self._plans[table] = Addressed(table, index, self._config)
@@ -337,8 +301,8 @@ class ElasticSink:
         work = [(self._plan(effects.table), effects) for effects in group.tables]
         merged = {id(plan): self._completed(plan, effects) for plan, effects in work}
         large = batch.transactions[0]
-        count = sum(_count(effects) for effects in group.tables)
-        self._channels.begin(self._number, count, alone=bool(large.part) or not large.last)
+        total = sum(count(effects) for effects in group.tables)
+        self._channels.begin(total, alone=bool(large.part) or not large.last)
         reasons: dict[Ref, str] = {}
         for plan, effects in work:
             for place, action in self._actions(plan, effects, versions, merged[id(plan)], reasons):
@@ -355,13 +319,13 @@ class ElasticSink:
         merged: dict[int, bytes],
         reasons: dict[Ref, str],
     ) -> Iterator[tuple[str, Action]]:
-        for key, effect in _vacated(effects).items():
+        for key, effect in vacated(effects).items():
             try:
                 place = plan.place(key)
             except ValueError:
                 continue  # no document can have been there
-            yield place[0], plan.deleted(effect, place, versions[_last(effect)])
-        for effect in _filled(effects):
+            yield place[0], plan.deleted(effect, place, versions[last(effect)])
+        for effect in filled(effects):
             document = merged.get(id(effect))
             try:
                 place = plan.place(effect.key)
@@ -370,11 +334,11 @@ class ElasticSink:
             except ValueError as error:
                 reasons.update(dict.fromkeys(effect.refs(), str(error)))
                 continue
-            yield place[0], plan.indexed(effect, place, versions[_last(effect)], document)
+            yield place[0], plan.indexed(effect, place, versions[last(effect)], document)
 
     def _completed(self, plan: Addressed, effects: TableEffects) -> dict[int, bytes]:
         """Return the documents of rows that the log did not carry whole, by what is indexed. Raises Incomplete."""
-        partial = [effect for effect in _filled(effects) if not complete(effect.row)]
+        partial = [effect for effect in filled(effects) if not complete(effect.row)]
         if not partial:
             return {}
         self._arrive()
@@ -382,10 +346,10 @@ class ElasticSink:
         reasons: dict[Ref, str] = {}
         there = {}
         if plan.reads_back:
-            places = [_placed(plan, effect.origin) for effect in partial]
+            places = [placed(plan, effect.origin) for effect in partial]
             there = documents_of(self._connected, plan.index, [place for place in places if place is not None])
         for effect in partial:
-            place = _placed(plan, effect.origin)
+            place = placed(plan, effect.origin)
             found = None if place is None else there.get(place)
             try:
                 document = None if found is None else plan.plan.merged(effect.row, found)
@@ -437,49 +401,10 @@ class ElasticSink:
         """Delete every document up to a version; without one, each at its own, so that any row can come again."""
         cause = Whole(ref)
         for page in everything(self._connected, plan.index):
-            self._channels.begin(self._number, len(page), alone=True)
+            self._channels.begin(len(page), alone=True)
             for place, there in page:
                 self._channels.put(place[0], plan.deleted(cause, place, there if version is None else version))
             self._arrive()
-
-
-def _placed(plan: Addressed, key: Key) -> tuple[str, str | None] | None:
-    try:
-        return plan.place(key)
-    except ValueError:
-        return None
-
-
-def _vacated(effects: TableEffects) -> dict[Key, Effect]:
-    """Return the keys that have no row any more, each with what emptied it."""
-    gone = {effect.origin: effect for effect in effects.deletes}
-    if effects.steps:
-        gone |= {step.old: step.effect for step in effects.steps}
-        for effect in _filled(effects):
-            gone.pop(effect.key, None)
-    return gone
-
-
-def _filled(effects: TableEffects) -> Iterator[Effect]:
-    """Yield what is a row in the end."""
-    for step in effects.steps:
-        if step.last:
-            yield step.effect
-    yield from effects.inserts
-    yield from effects.upserts
-    for updates in effects.updates.values():
-        yield from updates
-
-
-def _last(effect: Effect) -> int:
-    """Return the index of the last transaction that touched a row."""
-    ref: Ref = effect.more[-1] if effect.more else effect.first
-    return ref[0]
-
-
-def _count(effects: TableEffects) -> int:
-    updates = sum(map(len, effects.updates.values()))
-    return len(effects.deletes) + len(effects.steps) + len(effects.inserts) + len(effects.upserts) + updates
 
 
 def _lost(names: Sequence[str]) -> Fatal:

@@ -13,6 +13,7 @@ from cdcsync.elastic import types
 from cdcsync.elastic.client import named
 from cdcsync.elastic.errors import error_of, verdict
 from cdcsync.errors import End, ExitStatus, Fatal
+from cdcsync.rebuilding import beneath
 from cdcsync.units import duration
 
 if TYPE_CHECKING:
@@ -100,9 +101,9 @@ class Target:
 
     def make(self, table: Table) -> Index:
         """Make the index of a table behind an alias of its name, and return it. Raises Transient and Fatal."""
-        body = self.wanted(table)
+        body = self.wanted(beneath(table))
         for number in range(1, NUMBERS_MAX):
-            concrete = f"{table.name}-{number:06}"
+            concrete = f"{beneath(table).name}-{number:06}"
             if self._create(concrete, body, table.name):
                 break
         made = self.look(table.name)
@@ -158,6 +159,20 @@ class Target:
         meta = {**index.meta, MARK: _marked(mark)}
         doing = f"marking index {index.name}"
         self._client.ask("PUT", f"/{named(index.concrete)}/_mapping", {"_meta": meta}, doing=doing)
+
+    def extend(self, table: Table, index: Index) -> Index:
+        """Give an index the fields that it lacks for a table; return it as it is then."""
+        wanted = {**self.fields(table), **self._config.index(beneath(table).name).properties}
+        missing = {
+            column.name: wanted[column.name]
+            for column in table.columns
+            if property_of(index.properties, column.name) is None
+        }
+        if not missing:
+            return index
+        doing = f"adding {', '.join(missing)} to index {index.name}"
+        self._client.ask("PUT", f"/{named(index.concrete)}/_mapping", {"properties": missing}, doing=doing)
+        return self.look(index.name) or index
 
     def uuids(self, indexes: Iterable[Index]) -> dict[str, str]:
         """Return the identity of each of these indexes that is there."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cdcsync.change import UNCHANGED
+from cdcsync.change import UNCHANGED, Batch, CopyStart
 from cdcsync.elastic.client import Client
 from cdcsync.elastic.config import ElasticStoreConfig
 from cdcsync.elastic.documents import Plan
@@ -81,6 +81,13 @@ class TestElasticSink(SinkSuite):
         delivered(sink, store, batch(0, insert(ORDERS, 1, "a", None), epoch=5))
 
         assert target.make(tmp_path, [ORDERS])[0].open() == 5
+
+    def test_a_batch_without_a_document_has_a_position(self, target: Target, tmp_path: Path) -> None:
+        sink, _ = opened(target, tmp_path, ORDERS)
+        empty, copied = Batch((), batch(4).position, 0, 0), batch(5, CopyStart(ORDERS, again=False))
+
+        assert sink.write(empty) == empty.position
+        assert sink.write(copied) == copied.position
 
     def test_an_incomplete_row_without_a_document_is_named_alone(self, target: Target, tmp_path: Path) -> None:
         sink, _ = opened(target, tmp_path, ORDERS)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -156,3 +158,77 @@ def test_documents_from_mysql_survive_kills_of_the_daemon(
     for table in fix_sysbench.TABLES:
         rows = mysql_source.query(f"SELECT {fix_sysbench.COLUMNS} FROM {table}")
         assert wrong(cluster, table, rows)[:5] == []
+
+
+class Searcher:
+    """Searches an alias all the time: how many documents there are."""
+
+    def __init__(self, cluster: Cluster, alias: str) -> None:
+        self._cluster = cluster
+        self._alias = alias
+        self._over = threading.Event()
+        self.seen: list[int] = []
+
+    @contextmanager
+    def searching(self) -> Iterator[None]:
+        """Search until the block ends."""
+        thread = threading.Thread(target=self._search)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            thread.join()
+
+    def _search(self) -> None:
+        while not self._over.is_set():
+            found = self._cluster.ask("POST", f"/{self._alias}/_search", {"size": 0, "track_total_hits": True})
+            self.seen.append(found["hits"]["total"]["value"])
+
+
+def filler_of(cluster: Cluster) -> str:
+    """Return the type of the field whose mapping is changed."""
+    ((_, index),) = cluster.ask("GET", "/pgbench_accounts").items()
+    return str(index["mappings"]["properties"]["filler"]["type"])
+
+
+@pytest.mark.timeout(900)
+def test_a_search_during_a_rebuild_misses_and_doubles_no_document_and_it_is_taken_back(
+    database: Database, cluster: Cluster, tmp_path: Path
+) -> None:
+    fix_pgbench.fill(database, 0)
+    pipeline = fix_pgbench.Pipeline(database, tmp_path)
+    accounts = ("pgbench_accounts",)
+    rows = "SELECT aid, bid, abalance, filler FROM pgbench_accounts"
+    sink: dict[str, Any] = {"hosts": [cluster.server.url]}
+    pipeline.write({"elasticsearch": sink}, tables=accounts)
+    with pipeline.victim() as daemon:
+        daemon.start()
+        pipeline.await_copied(daemon, LENGTH.patience_s)
+        assert daemon.stop() == 0
+    assert filler_of(cluster) == "keyword"
+    changed = {"pgbench_accounts": {"properties": {"filler": {"type": "text"}}}}
+    pipeline.write({"elasticsearch": sink | {"indexes": changed}}, tables=accounts)
+    cluster.ask("POST", "/pgbench_accounts/_refresh")
+    searcher = Searcher(cluster, "pgbench_accounts")
+
+    with pipeline.victim() as daemon, fix_pgbench.traffic(database, 0.0, scale=0), searcher.searching():
+        daemon.start()
+        pipeline.await_saved(daemon, lambda _place: True, LENGTH.patience_s)
+        done = pipeline.command("rebuild", str(pipeline.file), "pgbench_accounts")
+        assert done.returncode == 0, done.stderr + done.stdout
+        assert filler_of(cluster) == "text"
+        pipeline.await_drained(daemon, LENGTH.patience_s)
+    with pipeline.victim() as daemon:
+        daemon.start()
+        pipeline.await_drained(daemon, LENGTH.patience_s)
+        assert wrong(cluster, "pgbench_accounts", database.query(rows))[:5] == []
+        back = pipeline.command("rebuild", str(pipeline.file), "--rollback")
+        assert back.returncode == 0, back.stderr + back.stdout
+        assert daemon.stop() == 0
+
+    assert filler_of(cluster) == "keyword"
+    assert wrong(cluster, "pgbench_accounts", database.query(rows))[:5] == []
+    assert set(searcher.seen) == {fix_pgbench.SMALL}, sorted(set(searcher.seen))
+    assert len(searcher.seen) > 10
+    assert list(cluster.ask("GET", "/_alias/pgbench_accounts*")) == ["pgbench_accounts-000001"]

@@ -288,7 +288,7 @@ def test_a_late_request_of_a_fenced_predecessor_never_puts_an_older_row_over_a_n
         def without_version(*arguments: Any) -> bytes:
             return re.sub(rb',"version":\d+,"version_type":"external_gte"', b"", text_of(*arguments))
 
-        monkeypatch.setattr("cdcsync.elastic.sink.text_of", without_version)
+        monkeypatch.setattr("cdcsync.elastic.addressed.text_of", without_version)
     before = opened(cluster)
     after = opened(cluster)
     newest = [update(ITEMS, 1, 1, 2, "newest"), delete(ITEMS, 2)]

@@ -307,7 +307,8 @@ _INDEX = Index("i", "i-1", "u", {}, "strict", 60.0, None, {})
 
 
 def _put(channels: Channels, batch: int, count: int, *, alone: bool = False) -> None:
-    channels.begin(batch, count, alone=alone)
+    channels.turn(batch)
+    channels.begin(count, alone=alone)
     for at in range(count):
         channels.put(str(at), Action(_Cause(), batch, _INDEX, b"x" * 100))
     channels.launch()

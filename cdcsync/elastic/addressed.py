@@ -1,0 +1,117 @@
+"""Where the rows of a table go: the index, `_id` and routing of each, and what a batch makes of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from cdcsync.elastic.bulk import Action, text_of
+from cdcsync.elastic.documents import Plan
+from cdcsync.errors import ExitStatus, Fatal
+from cdcsync.rebuilding import beneath
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cdcsync.change import Table
+    from cdcsync.elastic.config import ElasticSinkConfig
+    from cdcsync.elastic.target import Index
+    from cdcsync.folding import Effect, Key, Ref, TableEffects
+
+
+class Addressed:
+    """One table version and the index that takes it."""
+
+    def __init__(self, table: Table, index: Index, config: ElasticSinkConfig) -> None:
+        own = config.index(beneath(table).name)
+        self.index = index
+        self.name = orjson.dumps(index.name)
+        self.key = table.key
+        routing = own.routing
+        if routing is not None and routing not in table.at:
+            msg = f"`routing: {routing}` of index {table.name}: the table has no such column"
+            raise Fatal(msg, hint="name a column of the mapped table", status=ExitStatus.CONFIG)
+        self.folded = table if routing is None or routing in table.key else replace(table, key=(*table.key, routing))
+        self._routing = None if routing is None else self.folded.key.index(routing)
+        self._single = len(self.folded.key) == 1
+        self._pipeline = b"" if own.pipeline is None else b',"pipeline":' + orjson.dumps(own.pipeline)
+        self.plan = Plan(table, table.key, index.properties, own.id)
+        self.reads_back = index.whole and own.pipeline is None
+        """Whether a document there can complete a row: an ingest pipeline may have changed it."""
+
+    def place(self, key: Key) -> tuple[str, str | None]:
+        """Return `_id` and routing of a key as it is folded. Raises ValueError."""
+        values = (key,) if self._single else key
+        return self.plan.id(values), None if self._routing is None else _text(values[self._routing])
+
+    def indexed(self, cause: Effect, place: tuple[str, str | None], version: int, document: bytes) -> Action:
+        """Return the action that puts a document there."""
+        extra = self._pipeline + _routed(place[1])
+        return Action(cause, version, self.index, text_of(b"index", self.name, place[0], version, extra, document))
+
+    def deleted(self, cause: Any, place: tuple[str, str | None], version: int) -> Action:
+        """Return the action that takes a document away."""
+        text = text_of(b"delete", self.name, place[0], version, _routed(place[1]))
+        return Action(cause, version, self.index, text)
+
+
+class Whole:
+    """What a truncate's deletes are made of."""
+
+    def __init__(self, ref: Ref) -> None:
+        self._ref = ref
+
+    def refs(self) -> list[Ref]:
+        """Return the one change."""
+        return [self._ref]
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def _routed(routing: str | None) -> bytes:
+    return b"" if routing is None else b',"routing":' + orjson.dumps(routing)
+
+
+def placed(plan: Addressed, key: Key) -> tuple[str, str | None] | None:
+    """Return `_id` and routing of a key; None when no document can have it."""
+    try:
+        return plan.place(key)
+    except ValueError:
+        return None
+
+
+def vacated(effects: TableEffects) -> dict[Key, Effect]:
+    """Return the keys that have no row any more, each with what emptied it."""
+    gone = {effect.origin: effect for effect in effects.deletes}
+    if effects.steps:
+        gone |= {step.old: step.effect for step in effects.steps}
+        for effect in filled(effects):
+            gone.pop(effect.key, None)
+    return gone
+
+
+def filled(effects: TableEffects) -> Iterator[Effect]:
+    """Yield what is a row in the end."""
+    for step in effects.steps:
+        if step.last:
+            yield step.effect
+    yield from effects.inserts
+    yield from effects.upserts
+    for updates in effects.updates.values():
+        yield from updates
+
+
+def last(effect: Effect) -> int:
+    """Return the index of the last transaction that touched a row."""
+    ref: Ref = effect.more[-1] if effect.more else effect.first
+    return ref[0]
+
+
+def count(effects: TableEffects) -> int:
+    """Return how many actions come of it, about."""
+    updates = sum(map(len, effects.updates.values()))
+    return len(effects.deletes) + len(effects.steps) + len(effects.inserts) + len(effects.upserts) + updates
