@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from cdcsync.connectors import Planned
+from cdcsync.connectors import ALTERED, Planned
 from cdcsync.errors import ExitStatus, Fatal
 from cdcsync.evolution import Alteration, Applied, Met, Mode, after, followed, is_older, steps, trimmed
 
@@ -136,7 +136,7 @@ def planned(
     if follows.mode is Mode.STOP or applied is None:
         return None
     done = chosen(follows, applied, Met(table, applied.version))
-    return [Planned(name, "is altered", statement) for step in done for statement in statements(step)]
+    return [Planned(name, ALTERED, statement) for step in done for statement in statements(step)]
 
 
 def misfit(name: str, line: str) -> Planned:

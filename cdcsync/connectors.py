@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cdcsync.errors import ExitStatus, Fatal
 
@@ -48,6 +48,10 @@ class Finding:
     message: str
     remedy: str | None = None
     """The exact SQL or line of configuration that mends it."""
+
+
+ALTERED: Final = "is altered"
+"""Reason of what is planned for a target that follows its table."""
 
 
 class Planned(NamedTuple):

@@ -49,9 +49,9 @@ class Flow:
         path.chmod(0o600)
         return str(path)
 
-    def plan(self) -> list[dict[str, str]]:
-        """Return what `cdcsync plan --json` says."""
-        got = CliRunner().invoke(commands, ["plan", self.write(), "--json"], catch_exceptions=False)
+    def asked(self, command: str) -> list[dict[str, str]]:
+        """Return what a command says as JSON."""
+        got = CliRunner().invoke(commands, [command, self.write(), "--json"])
         shown: list[dict[str, str]] = orjson.loads(got.stdout)
         return shown
 

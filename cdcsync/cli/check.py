@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from cdcsync.connectors import Finding, Severity
+from cdcsync.connectors import ALTERED, Finding, Severity
 from cdcsync.errors import CdcsyncError, Fatal, Transient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from cdcsync.assembly import Assembly, Facts
     from cdcsync.change import Table
+    from cdcsync.ports import SinkContext
 
 _COLUMN: Final = re.compile(r"column (\S+?):? ")
 """What a sink's finding about a column begins with."""
@@ -84,7 +85,7 @@ def _at_both_ends(assembly: Assembly) -> list[Finding]:
     if not facts and any(finding.severity is Severity.ERROR for finding in source):
         mapping = []
     context = assembly.sink_context(facts[0] if facts else None)
-    sink = _asked("sink", lambda: assembly.sink.check(config.sink.config, context))
+    sink = _asked("sink", lambda: _followed(assembly, context, assembly.sink.check(config.sink.config, context)))
     return [*source, *mapping, *(_placed(assembly, facts[0], sink) if facts else sink)]
 
 
@@ -98,6 +99,30 @@ def _remarks(assembly: Assembly, facts: Facts) -> list[Finding]:
         Finding(Severity.ERROR if remark.wrong else Severity.WARNING, "mapping", remark.text)
         for remark in remarks(assembly.mapping, facts.tables, whole)
     ]
+
+
+def _followed(assembly: Assembly, context: SinkContext, found: list[Finding]) -> list[Finding]:
+    """Return what the sink found, without what it will mend by itself: targets that follow when the log comes to it."""
+    plan = assembly.sink.plan
+    if plan is None or all(finding.severity is not Severity.ERROR for finding in found):
+        return found
+    altered: dict[str, list[str]] = {}
+    for each in plan(assembly.config.sink.config, context):
+        if each.reason == ALTERED:
+            altered.setdefault(_bare(each.target), []).append(each.statement)
+    left = [each for each in found if each.severity is not Severity.ERROR or _target_of(each, altered) is None]
+    told = {name: each.subject for each in found if (name := _target_of(each, altered)) is not None}
+    said = "will be altered when the log comes to what the source is now"
+    return left + [Finding(Severity.OK, subject, said, "; ".join(altered[name])) for name, subject in told.items()]
+
+
+def _target_of(finding: Finding, altered: Collection[str]) -> str | None:
+    named = _bare(finding.subject.split()[-1])
+    return next((name for name in (named, named.rpartition(".")[2]) if name in altered), None)
+
+
+def _bare(name: str) -> str:
+    return re.sub('["`]', "", name)
 
 
 def _position(assembly: Assembly) -> list[Finding]:

@@ -173,7 +173,7 @@ def test_the_plan_shows_what_a_run_would_do(database: Database, target: Database
     database.execute(f"{TABLE}; {ROWS}; CREATE TABLE u (id int PRIMARY KEY)")
     carries = Flow(tmp_path, database.url, target.url, {"from": "public.*"})
     carries.write()
-    first = carries.plan()
+    first = carries.asked("plan")
     assert [(each["target"], each["reason"]) for each in first] == [
         ('"public"."t"', "is created"),
         ('"public"."u"', "is created"),
@@ -181,12 +181,15 @@ def test_the_plan_shows_what_a_run_would_do(database: Database, target: Database
     assert first[1]["statement"].startswith('CREATE TABLE "public"."u"')
     with carries.running() as life:
         streaming(life, database, target)
-    assert carries.plan() == []
+    assert carries.asked("plan") == []
 
     database.execute("ALTER TABLE t ADD c int DEFAULT 5, DROP a")
-    assert [each["statement"] for each in carries.plan()] == [
+    assert [each["statement"] for each in carries.asked("plan")] == [
         'ALTER TABLE "public"."t" ADD COLUMN "c" integer DEFAULT \'5\'',
         'ALTER TABLE "public"."t" ALTER COLUMN "c" DROP DEFAULT',
         'ALTER TABLE "public"."t" DROP COLUMN IF EXISTS "a"',
     ]
     assert "a" in shape(target)
+    said = {each["message"] for each in carries.asked("check") if each["subject"] == 'target table "public"."t"'}
+    assert "will be altered when the log comes to what the source is now" in said
+    assert not [each for each in carries.asked("check") if each["severity"] == "error"]
