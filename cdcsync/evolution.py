@@ -146,6 +146,22 @@ def _altered(column: Column, other: Column) -> list[Step]:
     return found
 
 
+def renaming(table: Table, pairs: Renamed) -> tuple[Table, Table, Renamed] | None:
+    """Return the table before and after its columns were renamed, and by which; None where it has none of them.
+
+    `table` may have the new names already: what the catalogue has is of now.
+    """
+    back = {new: old for old, new in pairs if new in table.at and old not in table.at}
+    old = _with_names(table, back)
+    names = {one: other for one, other in pairs if one in old.at}
+    return (old, _with_names(old, names), tuple(names.items())) if names else None
+
+
+def _with_names(table: Table, names: Mapping[str, str]) -> Table:
+    columns = tuple(replace(column, name=names.get(column.name, column.name)) for column in table.columns)
+    return replace(table, columns=columns, key=tuple(names.get(each, each) for each in table.key))
+
+
 def alike(one: Type, other: Type) -> bool:
     """Return whether two types are the same; labels are a hint, and matter where both are known."""
     if one.labels and other.labels and one.labels != other.labels:

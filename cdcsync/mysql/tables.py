@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from cdcsync.change import Change, Operation, SchemaChange, Table
 from cdcsync.errors import Fatal
+from cdcsync.evolution import renaming
 from cdcsync.mysql import table_map
 from cdcsync.mysql.catalogue import SYSTEM
 from cdcsync.mysql.groups import Plan
@@ -16,9 +17,9 @@ from cdcsync.mysql.rows import RowsDecoder
 from cdcsync.mysql.types import described, is_unmeasured, table_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from cdcsync.change import Column, Item
+    from cdcsync.change import Item
     from cdcsync.mysql.binlog import Framing, Query
     from cdcsync.mysql.config import ZeroDates
     from cdcsync.mysql.query import Effects, Name
@@ -130,13 +131,8 @@ class Tables:
     def _renames(self, name: Name, done: Effects, text: str) -> list[Item]:
         """Return that columns have other names: told at once, as no row may come before the next start."""
         table = self._table(name) if done.columns else None
-        if table is None:
-            return []
-        back = {new: old for old, new in done.columns if new in table.at and old not in table.at}
-        old = replace(table, columns=_named(table, back), key=tuple(back.get(each, each) for each in table.key))
-        names = {one: other for one, other in done.columns if one in old.at}
-        new = replace(old, columns=_named(old, names), key=tuple(names.get(each, each) for each in old.key))
-        return [SchemaChange(old, new, text, tuple(names.items()))] if names else []
+        made = renaming(table, done.columns) if table is not None else None
+        return [] if made is None else [SchemaChange(made[0], made[1], text, made[2])]
 
     def _created(self, done: Effects) -> list[Item]:
         """Return that tables which were dropped are there again, and empty."""
@@ -234,10 +230,6 @@ class Tables:
 
     def _folded(self, name: Name) -> Name:
         return (name[0].lower(), name[1].lower()) if self._folds else name
-
-
-def _named(table: Table, names: Mapping[str, str]) -> tuple[Column, ...]:
-    return tuple(replace(column, name=names.get(column.name, column.name)) for column in table.columns)
 
 
 def _is_left(name: Name, new: Name) -> bool:

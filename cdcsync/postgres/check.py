@@ -12,7 +12,7 @@ from cdcsync.connectors import Finding, Severity
 from cdcsync.errors import End, ExitStatus, Fatal
 from cdcsync.ports import Wanted
 from cdcsync.positions import NAME as POSITIONS
-from cdcsync.postgres import retain
+from cdcsync.postgres import retain, told
 from cdcsync.postgres import slot as slots
 from cdcsync.postgres.catalogue import Catalogue
 from cdcsync.postgres.config import PublicationMode
@@ -67,7 +67,20 @@ def check(config: PostgresSource, context: SourceContext) -> list[Finding]:
         findings += _types(catalogue, [table for table, _ in tables])
         findings += _publication(connection, tables, config, context)
         findings += circles(connection, [table for table, _ in tables], context)
+        findings.append(_tells(connection))
     return findings
+
+
+def _tells(connection: Connection) -> Finding:
+    """Say whether dropped tables and renamed columns are told of; the log alone shows neither."""
+    subject = f"event trigger {told.NAME}"
+    if told.is_there(connection):
+        return Finding(Severity.OK, subject, "tells of dropped tables and renamed columns")
+    message = (
+        "is not there: a renamed column shows in the log as one dropped and one added, a dropped table not at all; "
+        "a superuser may make it"
+    )
+    return Finding(Severity.OK, subject, message, told.INSTALL)
 
 
 def circles(connection: Connection, tables: Sequence[TableInfo], context: SourceContext) -> list[Finding]:

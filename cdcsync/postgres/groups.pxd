@@ -5,6 +5,8 @@ cdef class Groups:
     cdef public object here
     cdef public object beside
     cdef public object wal_end
+    cdef public object told
+    cdef public bint messages
     cdef object _assembler
     cdef object _decode
     cdef object _is_due

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from cdcsync.postgres.replication import Stream
     from cdcsync.transaction import Assembler
 
+PREFIX: Final = "cdcsync.ddl"
+"""Of the messages that `told.INSTALL` makes the server write."""
 _RAW: Final = b"IUDTM"
 """Messages that count as raw changes of a transaction."""
 
@@ -45,6 +47,10 @@ class Groups:
         """What is read beside the log, and is told of each change."""
         self.wal_end = 0
         """The server's end of the log, when nothing before it is left to come; else 0."""
+        self.told: Callable[[bytes], list[Item]] | None = None
+        """Turns what an event trigger tells of tables into changes; None where there is none."""
+        self.messages = True
+        """Whether the application's own messages are wanted."""
         self._schema_changes: list[Item] = []
         """Wait for the next change, before which they stand."""
         self._xid = self._final_lsn = 0
@@ -101,11 +107,18 @@ class Groups:
         elif isinstance(item, Message) and not item.transactional:
             self._take_alone(item, data)
         elif data[BODY] in _RAW:
-            changes: list[Item] = [item] if isinstance(item, Change | Message) else list(item or ())  # type: ignore[call-overload]
+            changes: list[Item] = [item] if isinstance(item, Change) else list(item or ())  # type: ignore[call-overload]
+            if isinstance(item, Message):
+                changes = self._message(item)
             if self.beside is not None:
                 self._note(self.beside, changes)
             self._assembler.add_all([*self._schema_changes, *changes], data)
             self._schema_changes = []
+
+    def _message(self, message: Message) -> list[Item]:
+        if self.told is not None and message.prefix == PREFIX:
+            return self.told(message.content)
+        return [message] if self.messages else []
 
     def _note(self, beside: Beside, items: list[Item]) -> None:
         for item in items:
@@ -115,7 +128,7 @@ class Groups:
     def _take_alone(self, message: Message, data: bytes) -> None:
         """Take a message that belongs to no transaction; the log goes on after its record's first byte."""
         lsn = int.from_bytes(data[BODY + 2 : BODY + 10], "big")
-        if lsn < self.here.lsn:
+        if lsn < self.here.lsn or not self.messages:
             return
         sent_us = int.from_bytes(data[17:25], "big") + POSTGRES_EPOCH_US
         self.here = self.here.at(lsn + 1)

@@ -254,6 +254,11 @@ class Decoder:
             return None
         return SchemaChange(known.table, table, None)
 
+    def known(self, schema: str, name: str) -> Table | None:
+        """Return the newest version of a table that the stream has described."""
+        plans = [plan for plan in self._plans.values() if (plan.table.schema, plan.table.name) == (schema, name)]
+        return plans[-1].table if plans else None
+
     def _where(self, data: bytes, at: int) -> str:
         if data[at] not in b"IUD":
             return ""

@@ -264,6 +264,19 @@ def refuse_unpublished(connection: Connection, publications: Publications) -> No
         raise Fatal(msg, hint=hint)
 
 
+def has_newcomers(connection: Connection, config: PostgresSource, selection: Selection, known: Publications) -> bool:
+    """Return whether tables that the mapping names were made since, which the pipeline may publish by itself."""
+    if config.publication.mode is not PublicationMode.FILTERED:
+        return False
+    catalogue = Catalogue(connection)
+    there = {each.info.qualified for each in known.tables} | {each.qualified for each in known.joining}
+    wanted = (each for each in catalogue.names() if selection.wants(each.schema, each.name) is not None)
+    if all(each.qualified in there for each in wanted):
+        return False
+    new = [each for each in select(catalogue, selection, config.partitions) if each[0].qualified not in there]
+    return bool(new) and not refusals(new, connection.info.server_version)
+
+
 def _gaps(
     table: TableInfo, wanted: Wanted, shown: list[tuple[Any, ...]], found: dict[str, dict[str, Any]], main: str
 ) -> list[Refusal]:

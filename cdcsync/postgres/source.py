@@ -12,7 +12,7 @@ from cdcsync.beside import figures_of, nothing_left
 from cdcsync.change import Batch
 from cdcsync.errors import Fatal, Finished
 from cdcsync.orders import Orders
-from cdcsync.postgres import identity, publication, slot
+from cdcsync.postgres import identity, publication, slot, told
 from cdcsync.postgres.beside import plans, reading, shown
 from cdcsync.postgres.catalogue import Catalogue
 from cdcsync.postgres.check import refuse_circles
@@ -127,11 +127,12 @@ class PostgresWal:
             return self._before(timeout_s)
         if self._read:
             return self._read.popleft()
-        stream = self._stream
+        return None if self._look() else self._poll(self._stream, timeout_s)
+
+    def _poll(self, stream: Stream | None, timeout_s: float) -> Batch | None:
         if stream is None:
             msg = "the source is not open"
             raise RuntimeError(msg)
-        self._look()
         until = self._clock() + timeout_s
         gathered = 0.0
         while True:
@@ -287,12 +288,16 @@ class PostgresWal:
             identity_of = transaction_id(within.xid, within.final_lsn)
             self._assembler.resume(Resume(identity_of, within.delivered, within.checksum))
         published = session.publications.tables
-        relations = Relations(Catalogue(session.plain), self._context.selection, [each.info for each in published])
+        catalogue, selection = Catalogue(session.plain), self._context.selection
+        decoder = Decoder(Relations(catalogue, selection, [each.info for each in published]).describe)
         here = replace(place, within=None)
-        self._groups = Groups(self._assembler, Decoder(relations.describe), here, self._is_due)
+        self._groups = Groups(self._assembler, decoder, here, self._is_due)
+        tells = told.is_there(session.plain)
+        self._groups.messages = self._config.messages
+        self._groups.told = told.Told(catalogue, selection, decoder.known).items if tells else None
         self._looked_at = self._moved_at = self._clock()
         stream = Stream(session.replication, session.silence_max_s, self._clock)
-        stream.start(self._slot, place.lsn, session.publications.names, messages=self._config.messages)
+        stream.start(self._slot, place.lsn, session.publications.names, messages=self._config.messages or tells)
         self._stream = stream
         self._turned_at = self._asked_at = self._clock()
         self._begin_beside(session, place)
@@ -366,12 +371,24 @@ class PostgresWal:
     def _patience(self, left_s: float) -> float:
         return left_s if self._beside is None else min(left_s, TURN_S)
 
-    def _look(self) -> None:
-        """Stop where a table's name went to another table, or left the publication: its changes are not in the log."""
-        now = self._clock()
-        if self._session is not None and now - self._looked_at > LOOK_S:
-            self._looked_at = now
-            publication.refuse_unpublished(self._session.plain, self._session.publications)
+    def _look(self) -> bool:
+        """Look at what is published; return whether the log was opened again, for tables that were made since.
+
+        Raises Fatal where a table's name went to another table, or left the publication: its changes are not in the log.
+        """
+        now, session = self._clock(), self._session
+        if session is None or now - self._looked_at <= LOOK_S:
+            return False
+        self._looked_at = now
+        publication.refuse_unpublished(session.plain, session.publications)
+        here = self._groups.here
+        idle = self._assembler.idle and not self._read and not self._tail
+        if not idle or not publication.has_newcomers(
+            session.plain, self._config, self._context.selection, session.publications
+        ):
+            return False
+        self.open(here.encode(), here.epoch)
+        return True
 
     def _drain_up_to_fault(self, stream: Stream) -> None:
         """Take what was received; what is whole before a fault is given before it is raised."""

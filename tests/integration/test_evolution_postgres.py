@@ -193,3 +193,42 @@ def test_the_plan_shows_what_a_run_would_do(database: Database, target: Database
     said = {each["message"] for each in carries.asked("check") if each["subject"] == 'target table "public"."t"'}
     assert "will be altered when the log comes to what the source is now" in said
     assert not [each for each in carries.asked("check") if each["severity"] == "error"]
+
+
+def test_an_event_trigger_tells_of_renamed_columns_and_dropped_tables(
+    each_database: Database, target: Database, tmp_path: Path
+) -> None:
+    for table in ("u", "k", "t"):
+        each_database.execute(
+            f"{TABLE}; {ROWS}".replace("TABLE t ", f"TABLE {table} ").replace("INTO t ", f"INTO {table} ")
+        )
+    drops = {"from": "public.u", "schema_changes": {"include": ["drop_table"]}}
+    carries = Flow(tmp_path, each_database.url, target.url, "public.t", drops, "public.k")
+    (finding,) = [each for each in carries.asked("check") if each["subject"] == "event trigger cdcsync_ddl"]
+    each_database.execute(finding["remedy"])
+    with carries.running() as life:
+        life.until(lambda: all(same(each_database, target, table) for table in ("t", "u", "k")))
+        each_database.execute('ALTER TABLE t RENAME a TO "B b"; DROP TABLE u; ALTER TABLE k RENAME COLUMN n TO m')
+        streaming(life, each_database, target)
+        life.until(lambda: same(each_database, target))
+        life.until(lambda: same(each_database, target, "k") and not shape(target, "u"))
+        each_database.execute("DROP TABLE k")
+        streaming(life, each_database, target)
+
+    assert target.query("SELECT count(*), count(m) FROM k") == [(20, 20)]
+
+
+def test_a_table_made_under_a_glob_is_carried_while_the_pipeline_runs(
+    database: Database, target: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cdcsync.postgres.source.LOOK_S", 0.5)
+    database.execute(f"{TABLE}; {ROWS}")
+    with Flow(tmp_path, database.url, target.url, {"from": "public.*"}).running() as life:
+        streaming(life, database, target)
+        database.execute("CREATE TABLE made (id int PRIMARY KEY, a text); INSERT INTO made VALUES (1, 'x')")
+        streaming(life, database, target)
+
+        life.until(lambda: same(database, target, "made"))
+        database.execute("INSERT INTO made VALUES (2, 'y')")
+
+        life.until(lambda: same(database, target, "made"))
