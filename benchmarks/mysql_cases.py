@@ -99,6 +99,6 @@ def mysql_large_transaction(rows: int, rounds: int) -> Result:
 
 BENCHES = (
     Bench("mysql-jsonl", str(mysql_jsonl.__doc__), 1_000_000, mysql_jsonl),
-    Bench("mysql-jsonl-single", str(mysql_jsonl_single.__doc__), 200_000, mysql_jsonl_single),
+    Bench("mysql-jsonl-single", str(mysql_jsonl_single.__doc__), 300_000, mysql_jsonl_single),
     Bench("mysql-large-transaction", str(mysql_large_transaction.__doc__), 2_000_000, mysql_large_transaction),
 )
