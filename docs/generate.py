@@ -216,7 +216,8 @@ def benchmarks() -> str:
         "contenders speak to the server without TLS. A rate has the contender's start in it, except against "
         "PostgreSQL's own subscription: both rates are those from the first rows at the target to the last, because "
         "the launcher lets a subscription's worker wait for up to 5 s; how long each took to its first row stands "
-        "below the table.\n"
+        "below the table. The machine did other work meanwhile: within a table the contenders took turns, rates of two "
+        "tables do not compare.\n"
     )
     lines = ["# Benchmarks\n", about]
     for run in runs:
