@@ -43,8 +43,8 @@ class Routed(BaseModel):
     by: str = Field(min_length=1)
     """An expression: the name of one of `tables`, for each row."""
     tables: tuple[str, ...] = ()
-    """The targets, `table` or `schema.table`. A row that moves from one to another is deleted in the old one: the
-    source table needs full before images. Absent, for sinks that make topics and indexes as rows come: whatever the
+    """The targets, `table` or `schema.table`. A row that moves from one to another is deleted in the old one, unless
+    deletes are ignored: the source table needs full before images. Absent, for sinks that make topics and indexes as rows come: whatever the
     expression names, up to 1,000 of them."""
 
 

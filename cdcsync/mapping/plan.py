@@ -208,7 +208,8 @@ class Plan:
     ) -> Sequence[Change]:
         """Return the changes where the row's content says; the old place is cleaned when it moves."""
         new = self._place(change, change.after, moment) if after is not None else None
-        old = self._place(change, change.before, moment) if before is not None else None
+        cleans = before is not None and not (self.delete == "ignore" and new is not None)
+        old = self._place(change, change.before, moment) if cleans else None
         if old is None or new is None or old is new:
             target = new or old
             assert target is not None  # noqa: S101  a change has a row

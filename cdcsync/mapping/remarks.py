@@ -65,7 +65,7 @@ def _questions(plan: Plan) -> Iterator[tuple[Keys, set[str]]]:
     message = {keys: made.get(name, set()) for keys, name in _message(plan).items()}
     if not plan.history and plan.target.key:
         for keys, question in ((("where",), plan.where), (("to", "by"), plan.by)):
-            if question is not None:
+            if question is not None and (keys == ("where",) or plan.delete != "ignore"):
                 yield keys, _read(question.program, names)
         if plan.key_at:
             yield ("key",), set().union(*(made.get(name, set()) for name in plan.target.key))

@@ -208,6 +208,17 @@ def test_rows_are_routed_by_their_content_and_the_old_place_is_cleaned() -> None
         mapped(entry, delete(KEY_ONLY))
 
 
+def test_a_row_that_moves_stays_in_its_old_place_where_deletes_are_ignored() -> None:
+    route = {"by": "status", "tables": ["new", "paid"]}
+    entry = mapping(to=route, include=["id"], delete="ignore")
+
+    for before in (NEW, KEY_ONLY):
+        (got,) = entry.apply(batch([update(before, PAID)])).transactions[0].items
+        assert isinstance(got, Change)
+        assert (got.table.name, got.operation, got.after) == ("paid", UPDATE, (1,))
+    assert mapped(entry, delete(KEY_ONLY)) == []
+
+
 def test_a_place_that_is_not_listed_rejects_the_row() -> None:
     entry = mapping(to={"by": "status", "tables": ["new"]})
 
