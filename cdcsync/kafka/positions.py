@@ -158,6 +158,12 @@ class KafkaPositions:
             return fatal
         return Transient(End.SINK, f"{fenced}: the brokers ended a transaction that took too long")
 
+    def renew(self) -> None:
+        """Have a new producer: one whose records were refused has a gap in their numbers."""
+        self.channel.close()
+        self._checked()
+        self.channel.open(End.STORE)
+
     def epoch(self) -> int:
         """Return the highest epoch stored, 0 when there is none."""
         return int(self._record.get("epoch", 0))

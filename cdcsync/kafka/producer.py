@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from cdcsync.errors import CdcsyncError, End, Transient
-from cdcsync.kafka.errors import FENCED, RULES, Verdict, error_of, rule_of, verdict
+from cdcsync.kafka.errors import FENCED, Verdict, error_of, rule_of
+from cdcsync.kafka.reach import Told, reached
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cdcsync.kafka.client import KafkaClientConfig
 
-REACH_S: Final = 10.0
-"""For the first answer of a broker."""
 INIT_S: Final = 40.0
 """For the transactions of an older producer to end."""
 COMMIT_S: Final = 60.0
@@ -30,7 +29,6 @@ SETTINGS: Final = {
     "delivery.report.only.error": True,
     "queue.buffering.max.kbytes": 32_768,
     "linger.ms": 5,
-    "log_level": 2,
 }
 """What a section's `client` may change of these, `REFUSED` says."""
 
@@ -50,8 +48,7 @@ class Channel:
             self._settings["transactional.id"] = transactional_id
         self._transactional = bool(transactional_id)
         self._where = config.where
-        self._told: list[KafkaError] = []
-        """What the client said of its connections since it was opened."""
+        self._told = Told()
         self._failed: list[tuple[KafkaError, Message]] = []
         self._producer: Producer | None = None
         self._within = False
@@ -73,44 +70,15 @@ class Channel:
         """Connect; with a transactional id fence every older producer that has it. Raises Transient, Fatal."""
         if self._producer is not None:
             return
-        self._told.clear()
         self._failed.clear()
         self._within = False
-        made: Producer | None = None
+        made, self._told = reached(Producer, {**self._settings, "on_delivery": self._note}, self._where, end)
         try:
-            made = Producer({**self._settings, "error_cb": self._told.append, "on_delivery": self._note})
-            self._reach(made)
             if self._transactional:
                 made.init_transactions(INIT_S)
         except KafkaException as error:
-            raise self.refused(error_of(error), f"connecting to {self._where}", end, made) from error
+            raise self._told.verdict(error_of(error), end, f"connecting to {self._where}") from error
         self._producer = made
-
-    def _reach(self, producer: Producer) -> None:
-        """Wait for a broker: what keeps it from answering is told by a callback alone."""
-        until = time.monotonic() + REACH_S
-        while True:
-            try:
-                producer.list_topics(timeout=1.0)
-            except KafkaException:
-                producer.poll(0)
-                said = [error for error in self._told if rule_of(error).verdict is not Verdict.TRANSIENT]
-                if said:
-                    raise KafkaException(said[0]) from None
-                if time.monotonic() > until:
-                    raise
-            else:
-                return
-
-    def refused(self, error: KafkaError, doing: str, end: End, producer: Producer | None = None) -> CdcsyncError:
-        """Return the verdict; where the client only says that nobody answers, that of what it said before."""
-        if producer is not None:
-            producer.poll(0)
-        said = next((each for each in self._told if rule_of(each).verdict in _TELLING), None)
-        known = RULES.get(error.code())
-        if said is not None and (known is None or known.verdict is Verdict.TRANSIENT):
-            return verdict(said, end, doing)
-        return verdict(error, end, doing)
 
     def begin(self) -> None:
         """Begin a transaction, where there are any."""
@@ -174,7 +142,7 @@ class Channel:
                 error, message = self._failed[0]
                 raise self._verdict(error, f"producing to {message.topic()}")
             if left:
-                raise self.refused(_TIMED_OUT, f"producing to {self._where}", End.SINK)
+                raise self._told.verdict(_TIMED_OUT, End.SINK, f"producing to {self._where}")
             if self._transactional:
                 self.producer.commit_transaction(COMMIT_S)
                 self._within = False
@@ -209,7 +177,7 @@ class Channel:
             return Fenced(doing)
         if error.code() == KafkaError._FATAL:
             return Transient(End.SINK, f"{doing}: {error.str()}")
-        return self.refused(error, doing, End.SINK, self._producer)
+        return self._told.verdict(error, End.SINK, doing)
 
     def _note(self, error: KafkaError | None, message: Message) -> None:
         if error is not None and error.code() not in _PURGED:
@@ -225,6 +193,5 @@ def _said(error: KafkaException | SystemError) -> KafkaError:
     raise error
 
 
-_TELLING: Final = frozenset({Verdict.CONFIG, Verdict.PERMISSION})
 _PURGED: Final = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
 _TIMED_OUT: Final = KafkaError(KafkaError._TIMED_OUT, "no acknowledgement came")

@@ -212,6 +212,7 @@ class KafkaSink:
             raise
         if refused:
             channel.abort()
+            self._store.renew()
             raise self._writer.blame(batch, refused)
         self._last = batch.position
         return batch.position
@@ -257,6 +258,8 @@ class PlainSink:
         except Fenced as fenced:
             raise Fatal(str(fenced), hint="see the broker's log", status=ExitStatus.OWNERSHIP) from fenced
         if refused:
+            self._channel.close()
+            self._channel.open()
             raise self._writer.blame(batch, refused)
         return batch.position
 

@@ -13,6 +13,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from cdcsync.errors import ExitStatus, Fatal
 from cdcsync.kafka.errors import error_of, verdict
+from cdcsync.kafka.reach import reached
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +38,7 @@ class Topics:
     """Looks at topics and makes them, by a client of its own."""
 
     def __init__(self, config: KafkaClientConfig, end: End) -> None:
-        self._admin = AdminClient({"log_level": 2, **config.settings("cdcsync topics")})
+        self._admin, _ = reached(AdminClient, config.settings("cdcsync topics"), config.where, end)
         self._end = end
         self._where = config.where
 

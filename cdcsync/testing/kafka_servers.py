@@ -206,15 +206,24 @@ class KafkaServer:
         finally:
             consumer.close()
 
+    def settle(self, topic: str) -> None:
+        """Return once all that is in a topic now is committed or aborted."""
+        ends = self._ends(topic)
+        until = time.monotonic() + 60
+        while any(self._ends(topic, "read_committed")[part][1] < high for part, (_, high) in ends.items()):
+            if time.monotonic() > until:
+                raise ServerFault(self._process.told(f"keeps a transaction of {topic} open"))
+            time.sleep(0.1)
+
     def _reading(self, isolation: str) -> dict[str, Any]:
         return self.client(
             group_id="harness", enable_auto_commit=False, isolation_level=isolation, enable_partition_eof=True,
             fetch_wait_max_ms=10, auto_offset_reset="error",
         )  # fmt: skip
 
-    def _ends(self, topic: str) -> dict[int, tuple[int, int]]:
-        """Return the first offset and the end of each partition, open transactions included."""
-        consumer = Consumer(self._reading("read_uncommitted"))
+    def _ends(self, topic: str, isolation: str = "read_uncommitted") -> dict[int, tuple[int, int]]:
+        """Return the first offset and the end of each partition, open transactions included or not."""
+        consumer = Consumer(self._reading(isolation))
         try:
             parts = consumer.list_topics(topic, timeout=ANSWER_MAX_S).topics[topic].partitions
             found = {part: consumer.get_watermark_offsets(TopicPartition(topic, part), ANSWER_MAX_S) for part in parts}
