@@ -133,8 +133,11 @@ class Debezium:
             )  # fmt: skip
             subprocess.run(["javac", "-cp", f"{self._jars}/*", "-d", self._classes, PEER], check=True)
 
-    def run(self, connector: dict[str, object], rows: int) -> tuple[Usage, list[dict[str, Any]]]:
-        """Read that many rows; return the usage and the last rows as Debezium gave them."""
+    def run(self, connector: dict[str, object], rows: int, *topic: str) -> tuple[Usage, list[dict[str, Any]]]:
+        """Read that many rows; return the usage and the last rows as Debezium gave them.
+
+        `topic`: a broker and a topic that they go to as well, by Java's own producer.
+        """
         settings = {
             "name": "peer",
             "offset.storage": "org.apache.kafka.connect.storage.MemoryOffsetBackingStore",
@@ -148,7 +151,7 @@ class Debezium:
         properties, out = self._folder / "debezium.properties", self._folder / "debezium.json"
         properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         contender = Contender(
-            ["java", "-cp", f"{self._classes}:{self._jars}/*", "Peer", str(properties), str(rows), str(out)],
+            ["java", "-cp", f"{self._classes}:{self._jars}/*", "Peer", str(properties), str(rows), str(out), *topic],
             self._folder / "debezium.log",
         )
         usage = contender.finish(stop=None)
@@ -211,3 +214,22 @@ class MysqlReplication:
         )
         usage = contender.finish(stop=None)
         return usage, [orjson.loads(line) for line in out.read_bytes().splitlines()]
+
+
+def raw_binlog(server: MysqlServer, file: str, folder: Path) -> Usage:
+    """Move the whole log with MariaDB's own program, undecoded."""
+    target = folder / "raw-"
+    contender = Contender(
+        ["mariadb-binlog", "--read-from-remote-server", "--raw", f"--host={server.host}", f"--port={server.port}",
+         f"--user={server.user}", f"--password={server.password}", "--skip-ssl", f"--result-file={target}",
+         "--to-last-log", "binlog.000001"],
+        folder / "raw.log",
+    )  # fmt: skip
+    usage = contender.finish(stop=None)
+    moved = target.with_name(f"raw-{file}")
+    if not moved.exists():
+        msg = f"the raw binlog did not come: {(folder / 'raw.log').read_text()[-500:]}"
+        raise RuntimeError(msg)
+    for each in folder.glob("raw-*"):
+        each.unlink()
+    return usage

@@ -84,7 +84,7 @@ def by_console(kafka: KafkaServer, topic: str) -> list[tuple[Any, Any]]:
         "--formatter-property", "print.key=true",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, check=False, timeout=READ_MAX_S)
-    lines = [line.partition(b"\t") for line in done.stdout.splitlines() if line]
+    lines = [line.partition(b"\t") for line in done.stdout.splitlines() if line.startswith(b"{")]
     return [(_json(key.decode()), _json(value.decode())) for key, _, value in lines]
 
 

@@ -9,8 +9,11 @@ import java.util.Properties;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
+import org.apache.kafka.clients.producer.KafkaProducer;
+import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.common.serialization.StringSerializer;
 
-/** Reads a log with Debezium Engine until it has seen the rows expected; keeps the last thousand. */
+/** Reads a log with Debezium Engine until it has seen the rows expected; keeps the last thousand, sends all to a topic where one is named. */
 public class Peer {
     public static void main(String[] args) throws Exception {
         Properties settings = new Properties();
@@ -22,6 +25,7 @@ public class Peer {
         CountDownLatch done = new CountDownLatch(1);
         ArrayDeque<String> last = new ArrayDeque<>(1001);
         long[] seen = {0};
+        KafkaProducer<String, String> producer = args.length > 3 ? producer(args[3]) : null;
         DebeziumEngine<ChangeEvent<String, String>> engine = DebeziumEngine.create(Json.class)
             .using(settings)
             .notifying((List<ChangeEvent<String, String>> records, DebeziumEngine.RecordCommitter<ChangeEvent<String, String>> committer) -> {
@@ -33,7 +37,13 @@ public class Peer {
                         }
                         seen[0]++;
                     }
+                    if (producer != null && each.key() != null) {
+                        producer.send(new ProducerRecord<>(args[4], each.key(), each.value()));
+                    }
                     committer.markProcessed(each);
+                }
+                if (producer != null) {
+                    producer.flush();
                 }
                 committer.markBatchFinished();
                 if (seen[0] >= expected) {
@@ -46,5 +56,16 @@ public class Peer {
         Files.write(out, last);
         System.out.println(seen[0]);
         Runtime.getRuntime().halt(0);
+    }
+
+    private static KafkaProducer<String, String> producer(String bootstrap) {
+        Properties settings = new Properties();
+        settings.put("bootstrap.servers", bootstrap);
+        settings.put("acks", "all");
+        settings.put("enable.idempotence", "true");
+        settings.put("linger.ms", "5");
+        settings.put("batch.size", "262144");
+        settings.put("buffer.memory", "67108864");
+        return new KafkaProducer<>(settings, new StringSerializer(), new StringSerializer());
     }
 }

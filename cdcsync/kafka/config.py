@@ -6,10 +6,11 @@ import enum
 import string
 from typing import Final
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from cdcsync.kafka.client import KafkaClientConfig
 from cdcsync.kafka.encoding.modes import PLACEHOLDER, Binary, Decimals, Intervals, Modes, Times, Unsigned
+from cdcsync.kafka.registry import RegistryConfig  # noqa: TC001  pydantic reads it
 
 POSITIONS: Final = "cdcsync_positions"
 TOPIC: Final = r"^[a-zA-Z0-9._-]{1,249}$"
@@ -92,6 +93,8 @@ class KafkaSink(KafkaStore):
     """`debezium`: its envelope; `flat`: the row; `maxwell`; `canal`."""
     schemas: bool = False
     """JSON of `debezium` and `flat`: whether each record has its schema with it, as `schemas.enable` of JsonConverter."""
+    registry: RegistryConfig | None = None
+    """A Confluent-compatible schema registry: keys and values of `debezium` and `flat` are Avro. Absent: JSON."""
     tombstones: bool = True
     """`debezium`: whether a record without a value follows each delete, so that compaction removes the key."""
     delete_tombstone_handling_mode: Deletes = Deletes.TOMBSTONE
@@ -119,6 +122,13 @@ class KafkaSink(KafkaStore):
                 msg = f"a topic's template has no {{{name}}}; there are {', '.join(FIELDS)}"
                 raise ValueError(msg)
         return value
+
+    @model_validator(mode="after")
+    def _avro(self) -> KafkaSink:
+        if self.registry is not None and self.format not in {Format.DEBEZIUM, Format.FLAT}:
+            msg = f"{self.format} is JSON: `registry` goes with debezium and flat"
+            raise ValueError(msg)
+        return self
 
     @property
     def modes(self) -> Modes:

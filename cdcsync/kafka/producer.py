@@ -6,7 +6,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from cdcsync.errors import CdcsyncError, End, Transient
 from cdcsync.kafka.errors import FENCED, Verdict, error_of, rule_of
@@ -14,6 +14,8 @@ from cdcsync.kafka.reach import Told, reached
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from confluent_kafka import Message
 
     from cdcsync.kafka.client import KafkaClientConfig
 
@@ -26,7 +28,6 @@ WAIT_S: Final = 0.1
 SETTINGS: Final = {
     "acks": "all",
     "enable.idempotence": True,
-    "delivery.report.only.error": True,
     "queue.buffering.max.kbytes": 32_768,
     "linger.ms": 5,
 }
@@ -49,7 +50,8 @@ class Channel:
         self._transactional = bool(transactional_id)
         self._where = config.where
         self._told = Told()
-        self._failed: list[tuple[KafkaError, Message]] = []
+        self._failed: list[KafkaError] = []
+        """Of records, since `begin`; of a transaction, its commit tells."""
         self._producer: Producer | None = None
         self._within = False
 
@@ -72,7 +74,8 @@ class Channel:
             return
         self._failed.clear()
         self._within = False
-        made, self._told = reached(Producer, {**self._settings, "on_delivery": self._note}, self._where, end)
+        settings = self._settings if self._transactional else {**self._settings, "on_delivery": self._note}
+        made, self._told = reached(Producer, settings, self._where, end)
         try:
             if self._transactional:
                 made.init_transactions(INIT_S)
@@ -128,27 +131,38 @@ class Channel:
             else:
                 return
 
-    def commit(self) -> list[tuple[KafkaError, Message]]:
+    def commit(self) -> KafkaError | None:
         """Return once all records are durable, and visible where they are of a transaction.
 
         Return what single records were refused for instead; then nothing is committed, and `abort` is due.
         """
         try:
+            error = self._commit() if self._transactional else self._flush()
+        except SystemError as wrapped:
+            error = _within(wrapped)
+        if error is None:
+            return None
+        if rule_of(error).verdict is Verdict.ROWS:
+            return error
+        raise self._verdict(error, f"producing to {self._where}")
+
+    def _commit(self) -> KafkaError | None:
+        """Commit, which waits for the records; to flush first takes steps of 100 ms where no reports come."""
+        try:
+            self.producer.commit_transaction(COMMIT_S)
+        except KafkaException as error:
+            return error_of(error)
+        self._within = False
+        return None
+
+    def _flush(self) -> KafkaError | None:
+        try:
             left = self.producer.flush(COMMIT_S)
-            refused = [each for each in self._failed if rule_of(each[0]).verdict is Verdict.ROWS]
-            if refused:
-                return refused
-            if self._failed:
-                error, message = self._failed[0]
-                raise self._verdict(error, f"producing to {message.topic()}")
-            if left:
-                raise self._told.verdict(_TIMED_OUT, End.SINK, f"producing to {self._where}")
-            if self._transactional:
-                self.producer.commit_transaction(COMMIT_S)
-                self._within = False
-        except (KafkaException, SystemError) as error:
-            raise self._verdict(_said(error), "committing a transaction") from error
-        return []
+        except KafkaException as error:
+            return error_of(error)
+        if self._failed:
+            return next((each for each in self._failed if rule_of(each).verdict is Verdict.ROWS), self._failed[0])
+        return _TIMED_OUT if left else None
 
     def abort(self) -> None:
         """Undo what was not committed; a producer that cannot is closed."""
@@ -179,15 +193,13 @@ class Channel:
             return Transient(End.SINK, f"{doing}: {error.str()}")
         return self._told.verdict(error, End.SINK, doing)
 
-    def _note(self, error: KafkaError | None, message: Message) -> None:
+    def _note(self, error: KafkaError | None, _message: Message) -> None:
         if error is not None and error.code() not in _PURGED:
-            self._failed.append((error, message))
+            self._failed.append(error)
 
 
-def _said(error: KafkaException | SystemError) -> KafkaError:
-    """Return what the client raised: a fatal error comes out of a callback, and the next callback wraps it."""
-    if isinstance(error, KafkaException):
-        return error_of(error)
+def _within(error: SystemError) -> KafkaError:
+    """Return what the client raised: a fatal error comes out of one callback, and the next wraps it."""
     if isinstance(error.__cause__, KafkaException):
         return error_of(error.__cause__)
     raise error

@@ -24,6 +24,10 @@ OPEN_S: Final = 70.0
 """For another pipeline's open transaction to end: what is behind it cannot be read until then."""
 
 
+_NEW: Final = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
+"""What a topic that was just made answers for a moment."""
+
+
 class Latest:
     """Reads one topic. Not for several threads at once."""
 
@@ -41,15 +45,22 @@ class Latest:
 
     def read(self, key: bytes) -> bytes | None:
         """Return the value of the last committed record of a key, None where there is none. Raises Transient, Fatal."""
-        try:
-            self._partitions = self._count()
-            if not self._partitions:
-                return None
-            home = partition_of(key, self._partitions)
-            others = (at for at in range(self._partitions) if at != home)
-            return next((found.value() for at in (home, *others) if (found := self._last(at, key)) is not None), None)
-        except KafkaException as error:
-            raise verdict(error_of(error), End.STORE, f"reading {self._topic}") from error
+        until = time.monotonic() + ANSWER_S
+        while True:
+            try:
+                return self._found(key)
+            except KafkaException as error:
+                if error_of(error).code() not in _NEW or time.monotonic() > until:
+                    raise verdict(error_of(error), End.STORE, f"reading {self._topic}") from error
+                self._reader().poll(0.1)
+
+    def _found(self, key: bytes) -> bytes | None:
+        self._partitions = self._count()
+        if not self._partitions:
+            return None
+        home = partition_of(key, self._partitions)
+        others = (at for at in range(self._partitions) if at != home)
+        return next((found.value() for at in (home, *others) if (found := self._last(at, key)) is not None), None)
 
     def close(self) -> None:
         """Disconnect. Never raises; may be called twice."""

@@ -73,7 +73,7 @@ class Writer:
             gone = [table for table in tables if not self._topics.partitions(self.topic(table))]
             refuse_gone(self._context.pipeline, gone, stored)
         for table in tables:
-            self._ready(self.topic(table))
+            self._made(table)
 
     def begin_copies(self, batch: Batch) -> None:
         """Find the topics of first copies empty, or make them so when an interrupted copy begins again."""
@@ -137,7 +137,7 @@ class Writer:
     def _made(self, table: Table) -> tuple[str, TableEncoder]:
         topic = self.topic(table)
         self._ready(topic)
-        made = self._encoders[table] = (topic, encoder_of(table, self._config, self._sender))
+        made = self._encoders[table] = (topic, encoder_of(table, self._config, self._sender, topic))
         return made
 
     def _ready(self, topic: str) -> None:
@@ -155,11 +155,11 @@ class Writer:
     def _headers(self, transaction: Transaction) -> Headers:
         return [("version", b"%d" % transaction.version), ("pipeline", self._context.pipeline)]
 
-    def blame(self, batch: Batch, refused: Sequence[tuple[KafkaError, object]]) -> Rejected:
+    def blame(self, batch: Batch, error: KafkaError) -> Rejected:
         """Return which items the brokers refused. Raises Fatal where no single record is to blame."""
         if self._topics is None:
             raise kept_elsewhere(self._context.pipeline)
-        return Blame(self._topics, self._records_of).of(batch, refused)
+        return Blame(self._topics, self._records_of).of(batch, error)
 
     def _records_of(self, change: Change, transaction: Transaction) -> tuple[str, Sequence[Encoded]]:
         topic, encoder = self._encoders[change.table]
@@ -210,7 +210,7 @@ class KafkaSink:
         except BaseException:
             channel.abort()
             raise
-        if refused:
+        if refused is not None:
             channel.abort()
             self._store.renew()
             raise self._writer.blame(batch, refused)
@@ -257,7 +257,7 @@ class PlainSink:
             refused = self._channel.commit()
         except Fenced as fenced:
             raise Fatal(str(fenced), hint="see the broker's log", status=ExitStatus.OWNERSHIP) from fenced
-        if refused:
+        if refused is not None:
             self._channel.close()
             self._channel.open()
             raise self._writer.blame(batch, refused)

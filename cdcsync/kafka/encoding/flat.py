@@ -34,7 +34,7 @@ class FlatTable:
         self._fields = config.add_fields
         self._value = self._key = self._end = self._end_key = b""
         if config.schemas:
-            self._value = b'{"schema":%b,"payload":' % _dumps(self._value_schema())
+            self._value = b'{"schema":%b,"payload":' % _dumps(self.value_schema(self._rows))
             self._end = b"}"
         if config.schemas and not self._rows.text_key:
             self._key = b'{"schema":%b,"payload":' % _dumps(key_schema(self._rows, sender))
@@ -79,12 +79,13 @@ class FlatTable:
     def _tail(self, operation: Operation, transaction: Transaction, now_us: int) -> bytes:
         tail = self._tails.get(operation)
         if tail is None:
-            added = _dumps(self._added(operation, transaction, now_us))
+            added = _dumps(self.added(operation, transaction, now_us))
             tail = (b"," + added[1:] if len(added) > len(b"{}") else b"}") + self._end
             self._tails[operation] = tail
         return tail
 
-    def _added(self, operation: Operation, transaction: Transaction, now_us: int) -> dict[str, Any]:
+    def added(self, operation: Operation, transaction: Transaction, now_us: int) -> dict[str, Any]:
+        """Return what is added to a row."""
         made: dict[str, Any] = {}
         if self._rewrites:
             made[_DELETED] = "true" if operation is Operation.DELETE else "false"
@@ -97,8 +98,9 @@ class FlatTable:
                 made["__" + name.replace(".", "_")] = found
         return made
 
-    def _value_schema(self) -> dict[str, Any]:
-        schema = row_schema(self._rows, f"{base_name(self._rows, self._sender)}.Value", optional=False)
+    def value_schema(self, rows: Rows) -> dict[str, Any]:
+        """Return the struct of a row with what is added to it."""
+        schema = row_schema(rows, f"{base_name(rows, self._sender)}.Value", optional=False)
         if self._rewrites:
             schema["fields"].append({"type": "string", "optional": True, "field": _DELETED})
         for name in self._fields:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cdcsync.errors import End
 from cdcsync.kafka.config import Format
 from cdcsync.kafka.encoding.canal import CanalTable
 from cdcsync.kafka.encoding.debezium import DebeziumTable
 from cdcsync.kafka.encoding.flat import FlatTable
 from cdcsync.kafka.encoding.maxwell import MaxwellTable
+from cdcsync.kafka.registry import Registry
 
 if TYPE_CHECKING:
     from cdcsync.change import Table
@@ -16,8 +18,15 @@ if TYPE_CHECKING:
     from cdcsync.kafka.encoding.records import Sender, TableEncoder
 
 
-def encoder_of(table: Table, config: KafkaSink, sender: Sender) -> TableEncoder:
-    """Return what writes the changes of this table version, as the section says."""
+def encoder_of(table: Table, config: KafkaSink, sender: Sender, topic: str = "") -> TableEncoder:
+    """Return what writes the changes of this table version, as the section says.
+
+    With a registry its schemas are there on return. Raises Transient, and Fatal where they do not fit.
+    """
+    if config.registry is not None:
+        from cdcsync.kafka.encoding.avro import AvroTable  # noqa: PLC0415  JSON needs no Avro
+
+        return AvroTable(table, config, sender, Registry(config.registry, End.SINK), topic)
     if config.format is Format.FLAT:
         return FlatTable(table, config, sender)
     if config.format is Format.MAXWELL:
