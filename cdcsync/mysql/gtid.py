@@ -194,6 +194,14 @@ def parse(text: str) -> Gtids:
     return GtidList.parse(text) if _TRIPLE.match(text.strip()) and ":" not in text else GtidSet.parse(text)
 
 
+def single(gtids: Gtids) -> tuple[str, int] | None:
+    """Return UUID and number of a set of MySQL's that has but one transaction."""
+    if not isinstance(gtids, GtidSet):
+        return None
+    found = [(uuid, *interval) for uuid, intervals in gtids.intervals().items() for interval in intervals]
+    return found[0][:2] if len(found) == 1 and found[0][1] == found[0][2] else None
+
+
 def triples(text: str) -> list[tuple[int, int, int]]:
     """Return domain, server and number of each. Raises ValueError."""
     found = []

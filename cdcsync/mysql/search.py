@@ -108,6 +108,21 @@ class Search:
                 return Found(group.file, group.offset, group.before, group.time_us)
         return Found(end.file, end.offset, end.gtids)
 
+    def behind(self, uuid: str, number: int) -> Found | None:
+        """Return the place right behind one of MySQL's transactions; None where the log does not have it."""
+        end = logs.end(self._connection)
+        for log in reversed(logs.files(self._connection)):
+            lies_before = logs.before(self._connection, log.file)
+            if not isinstance(lies_before, GtidSet) or (uuid, number) not in lies_before:
+                break
+        seen: _Group | None = None
+        for group in self._groups(log.file, lambda framing: _is_past(framing, end.file, end.offset)):
+            if seen is not None:
+                return Found(group.file, group.offset, group.before, group.time_us)
+            if group.member == (uuid, number):
+                seen = group
+        return Found(end.file, end.offset, end.gtids) if seen is not None else None
+
     def _last_within(self, gtids: Gtids) -> str:
         """Return the last file before which there is nothing but these; the first where there is no such file."""
         present = logs.files(self._connection)

@@ -86,6 +86,11 @@ def at(connection: Connection, config: MysqlSource, context: SourceContext, star
         return _at_place(connection, config, context, start)
     if isinstance(start, FromGtid):
         wanted = gtid.parse(start.gtid)
+        one = gtid.single(wanted)
+        if one is not None and connection.server.has_gtids:
+            found = Search(connection, config, context).behind(*one)
+            if found is not None:
+                return MysqlPosition(0, connection.server.uuid, found.file, found.offset, found.gtids)
         identity.check_gtids(connection, wanted)
         return MysqlPosition(0, connection.server.uuid, "", 0, wanted)
     if isinstance(start, FromTime):

@@ -117,7 +117,9 @@ def test_a_gtid_without_its_floor_is_refused_with_what_it_lacks(
     number = int(last.rpartition("-")[2])
 
     with pytest.raises(Fatal, match=f"not delivered: {uuid}:1"):
-        began(mysql8, log_context, {"gtid": f"{uuid}:{number}"})
+        began(mysql8, log_context, {"gtid": f"{uuid}:{number - 1}-{number}"})
+    with pytest.raises(Fatal, match=f"not delivered: {uuid}:2"):
+        began(mysql8, log_context, {"gtid": f"{uuid}:1"})  # purged: its place is not known any more
     assert began(mysql8, log_context, {"gtid": f"{uuid}:1-{number}"}).gtids == GtidSet.parse(f"{uuid}:1-{number}")
 
 
@@ -191,3 +193,22 @@ def test_what_is_no_word_of_positions_set_is_refused_with_those_that_are(word: s
 
     assert caught.value.status is ExitStatus.CONFIG
     assert "write now, earliest" in caught.value.hint
+
+
+def test_one_gtid_is_the_place_behind_its_transaction_on_both_flavours(
+    fresh: MysqlServer, log_context: SourceContext
+) -> None:
+    insert(fresh, 1)
+    rotate(fresh)
+    insert(fresh, 2, 3)
+    before, place = fresh.logged(), fresh.position()
+    insert(fresh, 4)
+    rotate(fresh)
+    insert(fresh, 5)
+    word = before.replace(":1-", ":")
+
+    got = began(fresh, log_context, {"gtid": word})
+
+    assert str(got.gtids) == before
+    assert (got.file, got.offset) in (place, ("", 0))
+    assert judged(fresh, got).by_gtid is not bool(got.file)
