@@ -41,7 +41,6 @@ PIPELINE: Final = "pipeline"
 """The header in which cdcsync writes which pipeline sent a change."""
 _SLOTS: Final = 1 << 20
 """Partitions and topics told apart in an ordinal."""
-_MINE: Final = "this pipeline would read what it writes"
 
 
 class Batches:
@@ -55,6 +54,7 @@ class Batches:
         self._decoders: dict[str, Decoder] = {}
         self._known: set[tuple[str, str]] = set()
         self._stale = 0
+        self._senders: dict[str, bytes | str] = {}
         self._log = structlog.get_logger().bind(pipeline=context.pipeline)
 
     @property
@@ -96,11 +96,11 @@ class Batches:
             value, name = message.value(), message.key()
             size_bytes += len(value or b"") + len(name or b"")
             version = self._version(key, message)
-            if version and version < place.version:
+            if version >> PLACE_BITS < place.version >> PLACE_BITS:
                 self._note_stale(topic, partition, offset)
                 place = Place(offset + 1, place.version)
                 continue
-            place = Place(offset + 1, version or place.version)
+            place = Place(offset + 1, max(version, place.version))
             record = Record(topic, partition, offset, max(0, message.timestamp()[1]) * 1000, name, value)
             run.add(record, self._decoded(decoder, record), version, place, slot)
         run.end(into)
@@ -128,13 +128,15 @@ class Batches:
     def _version(self, key: tuple[str, int], message: Message) -> int:
         """Return the sender's version, 0 where offsets are used. Raises Fatal where a topic has both."""
         topic = self._here.topics[key[0]]
-        if self._versions == "offset" or topic.by_sender is False:
+        if topic.by_sender is False:
+            return 0
+        if self._versions == "offset":
+            self._decide(key[0], by_sender=False)
             return 0
         headers = dict(message.headers() or ())
-        if headers.get(PIPELINE) == self._context.pipeline.encode():
-            where = f"{key[0]}-{key[1]}@{message.offset()}"
-            msg = f"{_MINE}: {where} was written by {self._context.pipeline}"
-            raise Fatal(msg, hint="write to other topics than those that are read", status=ExitStatus.CONFIG)
+        sender = headers.get(PIPELINE)
+        if sender is not None and sender != self._senders.get(key[0]):
+            self._meet(key[0], sender, f"{key[0]}-{key[1]}@{message.offset()}")
         version = _number(headers.get(VERSION))
         if topic.by_sender is None:
             self._decide(key[0], by_sender=bool(version))
@@ -144,6 +146,17 @@ class Batches:
             msg = f"{where} has no header `{VERSION}`, which records before it have: the topic has several writers"
             raise Fatal(msg, hint="set `versions: offset` in the source's section", status=ExitStatus.DATA)
         return version
+
+    def _meet(self, topic: str, sender: bytes | str, where: str) -> None:
+        """Look at the first record of a sender. Raises Fatal for our own, and for a second one's versions."""
+        name = sender if isinstance(sender, str) else sender.decode(errors="replace")
+        if name == self._context.pipeline:
+            msg = f"this pipeline would read what it writes: {where} was written by {name}"
+            raise Fatal(msg, hint="write to other topics than those that are read", status=ExitStatus.CONFIG)
+        if topic in self._senders:
+            msg = f"topic {topic} has several senders, whose versions cannot be compared: {where} is {name}'s"
+            raise Fatal(msg, hint="set `versions: offset` in the source's section", status=ExitStatus.CONFIG)
+        self._senders[topic] = sender
 
     def _decide(self, name: str, *, by_sender: bool) -> None:
         topics = {**self._here.topics, name: self._here.topics[name]._replace(by_sender=by_sender)}
@@ -173,9 +186,9 @@ class Batches:
         return found
 
     def _note_stale(self, topic: str, partition: int, offset: int) -> None:
-        """Say that a sender wrote again what it had written; seldom, as there may be many."""
+        """Say that a sender wrote that had been replaced; seldom, as there may be many."""
         if self._stale % 1000 == 0:
-            self._log.warning("written again by its sender, dropped", topic=topic, partition=partition, offset=offset)
+            self._log.warning("written in an older epoch, dropped", topic=topic, partition=partition, offset=offset)
         self._stale += 1
 
 

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validato
 
 from cdcsync.kafka.client import KafkaClientConfig
 from cdcsync.kafka.decoding import Reading
-from cdcsync.kafka.decoding.columns import declared
+from cdcsync.kafka.decoding.columns import How, declared
 from cdcsync.kafka.decoding.debezium import PLACEHOLDER
 from cdcsync.kafka.decoding.layouts import Declared
 from cdcsync.mapping.names import Pattern
@@ -118,8 +118,10 @@ class KafkaSource(KafkaClientConfig):
     """`stop`, or `earliest`: go on, in a new epoch, with the first record that is still there."""
     versions: Versions = Versions.AUTO
     """`auto`: the sender's, where the records have a header of that name, else offsets; `offset`: always these."""
-    binary: Literal["base64", "hex"] = "base64"
-    """How bytes are written in JSON without a schema."""
+    decimal_handling_mode: Literal["precise", "double", "string"] = "precise"
+    """Debezium's: how `debezium` and `flat` write decimals in JSON without a schema."""
+    binary_handling_mode: Literal["bytes", "base64", "base64-url-safe", "hex"] = "bytes"
+    """Debezium's: how bytes are written in JSON without a schema."""
     unavailable_value: str = PLACEHOLDER
     """What Debezium writes for a value that the log did not carry."""
     tables: dict[str, DeclaredTable] = Field(default_factory=dict)
@@ -157,7 +159,9 @@ class KafkaSource(KafkaClientConfig):
     def reading(self) -> Reading:
         """Return how the messages are read."""
         tables = {name: Declared(table.columns, table.key) for name, table in self.tables.items()}
-        return Reading(self.format.value, tables, self.binary, self.unavailable_value)
+        decimals = self.decimal_handling_mode if self.format in {Format.DEBEZIUM, Format.FLAT} else "string"
+        how = How(self.binary_handling_mode, decimals)
+        return Reading(self.format.value, tables, how, self.unavailable_value)
 
     def group_of(self, pipeline: str) -> str:
         """Return the consumer group."""

@@ -230,11 +230,11 @@ def test_columns_that_are_declared_have_their_types(desk: Desk, topic: str) -> N
     assert kinds == [("bigint", "numeric", "timestamp with time zone")]
 
 
-def test_changes_of_a_sender_have_its_versions_and_what_it_wrote_again_is_dropped(desk: Desk, topic: str) -> None:
+def test_changes_of_a_sender_have_its_versions_and_what_a_replaced_one_wrote_is_dropped(desk: Desk, topic: str) -> None:
     desk.write(topic, sink={"jsonl": {"path": str(desk.folder / "out.jsonl")}})
     producer = Producer(desk.kafka.client())
     version = 5 << 53
-    for number, place in enumerate((10, 10, 20, 15, 30)):
+    for number, place in enumerate((10, 10, 20, 15, 10 - (1 << 53), 30)):
         headers: dict[str, str | bytes | None] = {"version": str(version + place)}
         key, value = flat(number, v=str(place))
         producer.produce(topic, key=key, value=value, headers=headers)
@@ -242,10 +242,10 @@ def test_changes_of_a_sender_have_its_versions_and_what_it_wrote_again_is_droppe
     out = desk.folder / "out.jsonl"
 
     with desk.running():
-        until(lambda: out.exists() and len(out.read_text().splitlines()) == 4, "the lines do not come")
+        until(lambda: out.exists() and len(out.read_text().splitlines()) == 5, "the lines do not come")
 
     lines = [json.loads(line) for line in out.read_text().splitlines()]
-    assert [line["version"] - version for line in lines] == [10, 10, 20, 30]
+    assert [line["version"] - version for line in lines] == [10, 10, 20, 15, 30]
 
 
 def test_an_idle_topic_costs_nothing_and_its_end_is_stored(desk: Desk, topic: str) -> None:

@@ -9,7 +9,7 @@ import orjson
 
 from cdcsync.change import UNCHANGED
 from cdcsync.kafka.decoding.canal import Canal
-from cdcsync.kafka.decoding.columns import base64_bytes
+from cdcsync.kafka.decoding.columns import How
 from cdcsync.kafka.decoding.debezium import PLACEHOLDER, Debezium
 from cdcsync.kafka.decoding.flat import Flat
 from cdcsync.kafka.decoding.layouts import Declared, Layouts
@@ -19,18 +19,11 @@ from cdcsync.kafka.decoding.opening import Json
 from cdcsync.kafka.decoding.plain import JsonRows, Text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Any
+    from collections.abc import Mapping
 
-    from cdcsync.change import Value
     from cdcsync.kafka.decoding.opening import Opener
     from cdcsync.kafka.decoding.records import Decoder
 
-_BINARY: Final[Mapping[str, Callable[[Any], Value]]] = {
-    "base64": base64_bytes,
-    "bytes": base64_bytes,
-    "hex": bytes.fromhex,
-}
 FORMATS: Final = ("debezium", "flat", "maxwell", "canal", "json", "text")
 
 
@@ -41,8 +34,8 @@ class Reading:
     format: str = "debezium"
     declared: Mapping[str, Declared] = field(default_factory=dict)
     """Tables by qualified name."""
-    binary: str = "base64"
-    """How bytes are written in JSON without a schema: base64 or hex."""
+    how: How = field(default_factory=How)
+    """How values are written in JSON without a schema."""
     placeholder: str = PLACEHOLDER
     """What stands for a value that the log did not carry."""
     registry: Opener | None = None
@@ -54,7 +47,7 @@ def decoder_of(reading: Reading) -> Decoder:
     kind = reading.format
     exact = kind in {"maxwell", "flat", "json"}
     absent = UNCHANGED if kind == "debezium" else None
-    layouts = Layouts(reading.declared, absent, _BINARY[reading.binary])
+    layouts = Layouts(reading.declared, absent, reading.how)
     keys: Opener = reading.registry or Json()
     values: Opener = reading.registry or Json(exact_loads if exact else orjson.loads)
     if kind == "debezium":

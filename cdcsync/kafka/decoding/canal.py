@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from cdcsync.change import Change, Column, Operation, Table
-from cdcsync.kafka.decoding.columns import TEXT, Layout, declared, plain_converter, text_of
+from cdcsync.kafka.decoding.columns import TEXT, How, Layout, declared, plain_converter, text_of
 from cdcsync.kafka.decoding.layouts import LAYOUTS_MAX, Layouts, Versions
 from cdcsync.kafka.decoding.opening import fields_in
 from cdcsync.kafka.decoding.records import Decoded, Malformed, Record
@@ -24,11 +24,8 @@ _SILENT: Final = frozenset({
     "CREATE", "ALTER", "ERASE", "RENAME", "CINDEX", "DINDEX", "QUERY", "GTID", "XACOMMIT", "XAROLLBACK", "MHEARTBEAT",
 })  # fmt: skip
 """What is no change of a row; a table's structure is seen in its rows."""
-
-
-def latin_bytes(value: Any) -> bytes:
-    """Return the bytes of a BLOB, which Canal writes as ISO 8859-1 text. Raises ValueError."""
-    return str(value).encode("latin-1")
+_HOW: Final = How(binary="latin-1")
+"""A BLOB is written as ISO 8859-1 text."""
 
 
 class Canal:
@@ -112,7 +109,7 @@ def _typed(place: tuple[str, str], key: tuple[str, ...], types: Mapping[str, str
         except ValueError:
             kind = TEXT
         columns.append(Column(name, kind, nullable=name not in key))
-        converter = plain_converter(kind, latin_bytes)
+        converter = plain_converter(kind, _HOW)
         converters[at] = converter if converter is not None else text_of
     missing = [name for name in key if name not in types]
     if missing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from binascii import Error as NotBase64
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -89,6 +90,16 @@ def _limited(kind: Type, limits: str, words: Sequence[str]) -> Type:
     return Type(kind.kind, **values)
 
 
+@dataclass(frozen=True, slots=True)
+class How:
+    """How JSON without a schema writes what it has no form for, by Debezium's names."""
+
+    binary: str = "base64"
+    """`bytes` and `base64`, `base64-url-safe`, `hex`, or `latin-1`, which Canal takes."""
+    decimals: str = "string"
+    """`string` and `double`, or `precise`: the base64 of the unscaled number."""
+
+
 class Layout:
     """How the rows of one table version are read out of objects of JSON."""
 
@@ -119,15 +130,19 @@ class Layout:
         return [fields.get(name, self._absent) for name in self._names]
 
 
-def plain_converter(kind: Type, binary: Converter | None = None) -> Converter | None:
+def plain_converter(kind: Type, how: How) -> Converter | None:
     """Return what turns a value of JSON into one of that type; None where it is one already.
 
-    Numbers and strings are taken for most types, as producers differ; `binary` reads BYTES, absent: base64.
+    Numbers and strings are taken for most types, as producers differ.
     """
     if kind.kind is Kind.BYTES:
-        return binary or base64_bytes
+        return _BINARY[how.binary]
+    if kind.kind is Kind.DECIMAL and how.decimals == "precise":
+        return partial(_precise, kind.scale or 0)
+    if kind.kind is Kind.INTEGER and kind.unsigned:
+        return partial(_unsigned, 1 << kind.bits)
     if kind.kind is Kind.ARRAY and kind.element is not None:
-        return partial(_elements, plain_converter(kind.element, binary))
+        return partial(_elements, plain_converter(kind.element, how))
     if kind.kind in _TIMES:
         return _time_converter(kind)
     if kind.kind is Kind.BIT:
@@ -175,6 +190,41 @@ def base64_bytes(value: Any) -> bytes:
     except NotBase64 as error:
         msg = "not base64"
         raise ValueError(msg) from error
+
+
+def url_safe_bytes(value: Any) -> bytes:
+    """Return the bytes of base64 for URLs. Raises ValueError."""
+    return base64_bytes(value.translate(_URL_SAFE))
+
+
+def unscaled(scale: int, value: Any) -> str:
+    """Return a decimal of its unscaled value, big-endian two's complement: bytes, or their base64."""
+    raw = value if isinstance(value, bytes) else base64_bytes(value)
+    return scaled(int.from_bytes(raw, "big", signed=True), scale)
+
+
+def scaled(number: int, scale: int) -> str:
+    """Return number * 10^-scale in plain notation, its scale kept."""
+    if scale <= 0:
+        return str(number * 10**-scale)
+    sign, digits = ("-", str(-number)) if number < 0 else ("", str(number))
+    digits = digits.rjust(scale + 1, "0")
+    return f"{sign}{digits[:-scale]}.{digits[-scale:]}"
+
+
+def _precise(scale: int, value: Any) -> str:
+    """Return a decimal as `precise` writes it: base64, or an object with the value's own scale; a number is one too."""
+    if isinstance(value, dict):
+        return unscaled(int(value["scale"]), value["value"])
+    if type(value) is str:
+        return unscaled(scale, value)
+    return _decimal(value)
+
+
+def _unsigned(modulus: int, value: Any) -> int:
+    """Return an unsigned integer, which `long` writes as a signed one."""
+    number = _whole(value)
+    return number + modulus if number < 0 else number
 
 
 def bits_of_number(length: int, value: Any) -> str:
@@ -246,6 +296,14 @@ def _elements(convert: Converter | None, value: Any) -> Value:
     )
 
 
+_URL_SAFE: Final = str.maketrans("-_", "+/")
+_BINARY: Final[Mapping[str, Converter]] = {
+    "bytes": base64_bytes,
+    "base64": base64_bytes,
+    "base64-url-safe": url_safe_bytes,
+    "hex": bytes.fromhex,
+    "latin-1": lambda value: str(value).encode("latin-1"),
+}
 _CONVERTERS: Final[Mapping[Kind, Converter]] = {
     Kind.BOOLEAN: _boolean,
     Kind.INTEGER: _whole,

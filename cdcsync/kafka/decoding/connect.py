@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from cdcsync.change import Column, Table
 from cdcsync.kafka.decoding import temporal
 from cdcsync.kafka.decoding.columns import (
+    How,
     Layout,
     base64_bytes,
     declared,
     json_text,
     plain_converter,
+    unscaled,
 )
 from cdcsync.types import Kind, Type
 
@@ -42,21 +44,6 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError
     return value
-
-
-def unscaled(scale: int, value: Any) -> str:
-    """Return a decimal of its unscaled value, big-endian two's complement: bytes, or their base64."""
-    raw = value if isinstance(value, bytes) else base64_bytes(value)
-    return scaled(int.from_bytes(raw, "big", signed=True), scale)
-
-
-def scaled(number: int, scale: int) -> str:
-    """Return number * 10^-scale in plain notation, its scale kept."""
-    if scale <= 0:
-        return str(number * 10**-scale)
-    sign, digits = ("-", str(-number)) if number < 0 else ("", str(number))
-    digits = digits.rjust(scale + 1, "0")
-    return f"{sign}{digits[:-scale]}.{digits[-scale:]}"
 
 
 def _variable_decimal(value: Any) -> str:
@@ -207,11 +194,11 @@ def layout_declared(
     place: tuple[str, str],
     key: Sequence[str],
     absent: Value,
-    binary: Converter | None = None,
+    how: How,
 ) -> Layout:
     """Return how rows are read whose columns a file declares; raises ValueError naming a type that there is not."""
     made = [Column(name, declared(text), nullable=name not in key) for name, text in columns.items()]
     converters = {
-        at: convert for at, column in enumerate(made) if (convert := plain_converter(column.type, binary)) is not None
+        at: convert for at, column in enumerate(made) if (convert := plain_converter(column.type, how)) is not None
     }
     return Layout(Table(*place, tuple(made), tuple(key)), converters, absent)

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cdcsync.change import Column, SchemaChange, Table
-from cdcsync.kafka.decoding.columns import TEXT, Layout, text_of
+from cdcsync.kafka.decoding.columns import TEXT, How, Layout, text_of
 from cdcsync.kafka.decoding.connect import layout_declared, layout_of
 from cdcsync.kafka.decoding.records import Malformed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from cdcsync.change import Value
 
@@ -37,7 +37,7 @@ class Layouts:
     """By qualified name."""
     absent: Value = None
     """What stands for a column that a message does not have."""
-    binary: Callable[[Any], Value] | None = None
+    how: How = field(default_factory=How)
     _found: dict[tuple[Any, ...], Layout] = field(default_factory=dict)
     _schemas: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     """Kept alive, so that an id stays its schema's."""
@@ -71,7 +71,7 @@ class Layouts:
             key = said.key
         try:
             if said is not None and said.columns:
-                return layout_declared(said.columns, place, key, self.absent, self.binary)
+                return layout_declared(said.columns, place, key, self.absent, self.how)
             if schema is not None:
                 return layout_of(schema, place, key, self.absent)
         except ValueError as error:

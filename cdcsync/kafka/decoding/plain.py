@@ -83,7 +83,7 @@ def json_table(topic: str, layouts: Layouts) -> tuple[Table, Layout | None]:
     said = layouts.declaration(place)
     if said is None or not said.columns:
         return Table(*place, (*_PLACE, Column("value", Type(Kind.JSON))), _KEY), None
-    layout = layout_declared(said.columns, place, (), None, layouts.binary)
+    layout = layout_declared(said.columns, place, (), None, layouts.how)
     return Table(*place, (*_PLACE, *layout.table.columns), said.key if said.key is not None else _KEY), layout
 
 
