@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +36,10 @@ def piped(command: Command, name: str, kafka: KafkaServer, database: Database | 
     for host in ("kafka1.example:9092", "kafka2.example:9092"):
         text = text.replace(host, kafka.bootstrap)
     if database is not None:
-        before, _, rest = text.partition("  postgres: {")
-        ends = rest.partition("\n")[2]
-        text = f"{before.removesuffix('source:' + chr(10))}source: {database.url}\n{ends}"
+        server = database.server
+        end = f"host: {server.host}, port: {server.port}, database: {database.name}, user: {server.user}"
+        text = re.sub(r"host: db1.example, database: \w+, user: cdcsync", end, text)
+        text = text.replace("${env:SOURCE_PASSWORD}", server.password)
     return command.write(text.replace("[../", f"[{MAPPINGS}/"), f"{name}.yaml")
 
 
