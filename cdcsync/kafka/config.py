@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from cdcsync.kafka.client import KafkaClientConfig
 from cdcsync.kafka.encoding.modes import PLACEHOLDER, Binary, Decimals, Intervals, Modes, Times, Unsigned
+from cdcsync.kafka.encoding.outbox import OutboxConfig  # noqa: TC001  pydantic reads it
 from cdcsync.kafka.registry import RegistryConfig  # noqa: TC001  pydantic reads it
 
 POSITIONS: Final = "cdcsync_positions"
@@ -111,6 +112,10 @@ class KafkaSink(KafkaStore):
     """Debezium's: `long` or `precise`."""
     interval_handling_mode: Intervals = Intervals.NUMERIC
     """Debezium's: `numeric` or `string`."""
+    transaction_topic: str | None = Field(None, pattern=TOPIC)
+    """`debezium`: where each transaction's BEGIN and END go; its events then have their `transaction` block."""
+    outbox: OutboxConfig | None = None
+    """A table whose inserts are messages; its columns have Debezium's names unless they are named here."""
     unavailable_value: str = PLACEHOLDER
     """`debezium`: what stands for a value that the log did not carry."""
 
@@ -127,6 +132,9 @@ class KafkaSink(KafkaStore):
     def _avro(self) -> KafkaSink:
         if self.registry is not None and self.format not in {Format.DEBEZIUM, Format.FLAT}:
             msg = f"{self.format} is JSON: `registry` goes with debezium and flat"
+            raise ValueError(msg)
+        if self.transaction_topic is not None and (self.registry is not None or self.format is not Format.DEBEZIUM):
+            msg = "`transaction_topic` goes with the format debezium in JSON"
             raise ValueError(msg)
         return self
 

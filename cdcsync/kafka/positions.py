@@ -52,6 +52,7 @@ class KafkaPositions:
         self._channel: Channel | None = None
         self._record: dict[str, Any] = {}
         """What the topic holds of this lane, as last read or written."""
+        self._extra: dict[str, Any] | None = None
         self.known: frozenset[str] = frozenset()
         """The target tables that there were when a position was stored; empty when none is."""
 
@@ -108,6 +109,7 @@ class KafkaPositions:
                 "source": self._context.source or before.get("source", ""),
                 "tables": tables or before.get("tables", []),
                 "holder": holder(),
+                **({"extra": before["extra"]} if before.get("extra") else {}),
             }
         )
         self._fence = fence
@@ -133,6 +135,7 @@ class KafkaPositions:
     def _read(self) -> dict[str, Any]:
         value = self._latest.read(self._key())
         self._record = orjson.loads(value) if value is not None else {}
+        self._extra = self._record.get("extra")
         return self._record
 
     def _checked(self) -> dict[str, Any]:
@@ -172,9 +175,19 @@ class KafkaPositions:
         """Return what is stored. Raises Fatal when the fence, once taken, is no longer ours."""
         return stored_in(self._checked())
 
-    def put_in(self, position: Position) -> None:
-        """Store within the transaction that is open."""
-        self._send({**self._record, "position": position.encode(), "epoch": position.epoch})
+    def extra(self) -> dict[str, Any] | None:
+        """Return what the sink committed beside the last position."""
+        return self._extra
+
+    def put_in(self, position: Position, extra: dict[str, Any] | None = None) -> None:
+        """Store within the transaction that is open, with what the sink goes on from; it counts once committed."""
+        record = {**self._record, "position": position.encode(), "epoch": position.epoch}
+        record.pop("extra", None)
+        self._send(record | ({"extra": extra} if extra else {}))
+
+    def committed(self) -> None:
+        """Note that what was put in is there."""
+        self._extra = self._record.get("extra")
 
     def save(self, position: Position) -> None:
         """Store durably on condition of the fence; nothing to do where the sink did."""
@@ -185,7 +198,7 @@ class KafkaPositions:
         """Forget the position, keep the epoch; return whether there was one. The store is open."""
         if self._record.get("position") is None:
             return False
-        self._write({**self._record, "position": None})
+        self._write({**self._record, "position": None, "extra": None})
         return True
 
     def look(self) -> Stored | None:

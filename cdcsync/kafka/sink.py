@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from importlib.metadata import version
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
@@ -15,9 +15,11 @@ from cdcsync.kafka.completing import earlier
 from cdcsync.kafka.copies import begin_copies
 from cdcsync.kafka.encoding.debezium import message_event
 from cdcsync.kafka.encoding.modes import Unfit
+from cdcsync.kafka.encoding.outbox import Outbox
 from cdcsync.kafka.encoding.records import Sender
 from cdcsync.kafka.encoding.rows import Partial
 from cdcsync.kafka.encoding.tables import encoder_of
+from cdcsync.kafka.encoding.transactions import Counter
 from cdcsync.kafka.positions import KafkaPositions
 from cdcsync.kafka.producer import Channel, Fenced
 from cdcsync.kafka.targets import Topics, topic_of
@@ -53,6 +55,8 @@ class Writer:
         self._context = context
         self._sender = Sender.of(context.pipeline, version("cdcsync"), context.source)
         self._encoders: dict[Table, tuple[str, TableEncoder]] = {}
+        self._outboxes: dict[Table, Outbox] = {}
+        self.counter = Counter() if config.transaction_topic is not None else None
         self._topics: Topics | None = None
         self._known: set[str] = set()
         """Topics that are there."""
@@ -67,8 +71,12 @@ class Writer:
         """
         self._known.clear()
         self._encoders.clear()
+        self._outboxes.clear()
         self._topics = Topics(self._config, End.SINK)
-        tables = self._context.tables
+        outbox = self._config.outbox
+        tables = [table for table in self._context.tables if outbox is None or not outbox.is_of(table)]
+        if self._config.transaction_topic is not None:
+            self._ready(self._config.transaction_topic)
         if stored:
             gone = [table for table in tables if not self._topics.partitions(self.topic(table))]
             refuse_gone(self._context.pipeline, gone, stored)
@@ -93,6 +101,9 @@ class Writer:
         going = Going(channel, batch, time.time_ns() // 1000)
         for at, transaction in enumerate(batch.transactions):
             headers = self._headers(transaction)
+            counts = self.counter is not None and any(type(item) is Change for item in transaction.items)
+            if counts:
+                self._tell(going, transaction, headers, begins=True)
             for index, item in enumerate(transaction.items):
                 if type(item) is Change:
                     self._send(going, (at, index), item, headers)
@@ -100,22 +111,51 @@ class Writer:
                     topic = f"{self._context.pipeline}.message"
                     self._ready(topic)
                     channel.send(topic, [message_event(item, self._sender, transaction, going.now_us)], headers)
+            if counts:
+                self._tell(going, transaction, headers, begins=False)
         self._judge()
+
+    def _tell(self, going: Going, transaction: Transaction, headers: Headers, *, begins: bool) -> None:
+        """Say in the topic of transactions that one begins or ends."""
+        if self.counter is not None and self._config.transaction_topic is not None:
+            told = self.counter.begin(transaction) if begins else self.counter.end(transaction)
+            going.channel.send(self._config.transaction_topic, told, headers)
 
     def _send(self, going: Going, where: Where, change: Change, headers: Headers) -> None:
         found = self._encoders.get(change.table)
         if found is None:
+            outbox = self._config.outbox
+            if outbox is not None and outbox.is_of(change.table):
+                self._route(going, where, change, headers)
+                return
             found = self._made(change.table)
         topic, encoder = found
         try:
             records = encoder.encode(change, going.batch.transactions[where[0]], going.now_us)
         except Partial:
+            if self.counter is not None:
+                self.counter.undo(change.table)
             records = self._completed(encoder, going, where, change)
         except Unfit as unfit:
             self._refused[where] = str(unfit)
             return
         if going.channel.send(topic, records, headers) is not None:
             self._refused[where] = f"it is larger than message.max.bytes allows: {TOO_LARGE}"
+
+    def _route(self, going: Going, where: Where, change: Change, headers: Headers) -> None:
+        """Send the message that a row of the outbox is."""
+        outbox = self._outboxes.get(change.table)
+        if outbox is None and self._config.outbox is not None:
+            outbox = self._outboxes[change.table] = Outbox(change.table, self._config.outbox)
+        try:
+            routed = outbox.route(change) if outbox is not None else None
+        except Unfit as unfit:
+            self._refused[where] = str(unfit)
+            return
+        if routed is not None:
+            self._ready(routed.topic)
+            if going.channel.send(routed.topic, [(routed.key, routed.value)], [*headers, *routed.headers]) is not None:
+                self._refused[where] = f"it is larger than message.max.bytes allows: {TOO_LARGE}"
 
     def _completed(self, encoder: TableEncoder, going: Going, where: Where, change: Change) -> list[Encoded]:
         """Return the records of a change that takes what it lacks from an earlier one of its key in the batch."""
@@ -137,7 +177,7 @@ class Writer:
     def _made(self, table: Table) -> tuple[str, TableEncoder]:
         topic = self.topic(table)
         self._ready(topic)
-        made = self._encoders[table] = (topic, encoder_of(table, self._config, self._sender, topic))
+        made = self._encoders[table] = (topic, encoder_of(table, self._config, self._sender, topic, self.counter))
         return made
 
     def _ready(self, topic: str) -> None:
@@ -155,6 +195,16 @@ class Writer:
     def _headers(self, transaction: Transaction) -> Headers:
         return [("version", b"%d" % transaction.version), ("pipeline", self._context.pipeline)]
 
+    def kept(self, batch: Batch) -> dict[str, Any] | None:
+        """Return what the next part of a large transaction goes on from, None where there is nothing of it."""
+        within = bool(batch.transactions) and not batch.transactions[-1].last
+        return None if self.counter is None else self.counter.keep(within=within)
+
+    def go_on(self, kept: dict[str, Any] | None) -> None:
+        """Count on from what was committed last."""
+        if self.counter is not None:
+            self.counter.restore(kept)
+
     def blame(self, batch: Batch, error: KafkaError) -> Rejected:
         """Return which items the brokers refused. Raises Fatal where no single record is to blame."""
         if self._topics is None:
@@ -162,6 +212,11 @@ class Writer:
         return Blame(self._topics, self._records_of).of(batch, error)
 
     def _records_of(self, change: Change, transaction: Transaction) -> tuple[str, Sequence[Encoded]]:
+        """Return the topic and the records of a change that was sent before."""
+        outbox = self._outboxes.get(change.table)
+        routed = outbox.route(change) if outbox is not None else None
+        if change.table not in self._encoders:
+            return (routed.topic, [(routed.key, routed.value)]) if routed is not None else ("", [])
         topic, encoder = self._encoders[change.table]
         return topic, encoder.encode(change, transaction, 0)
 
@@ -192,6 +247,7 @@ class KafkaSink:
         self._writer.prepare(self._store.known)
         stored = self._store.load()
         self._stored = stored.position if stored else ""
+        self._writer.go_on(self._store.extra())
         return self._store.epoch()
 
     def write(self, batch: Batch) -> Position | None:
@@ -203,17 +259,21 @@ class KafkaSink:
         try:
             channel.begin()
             self._writer.send(channel, batch)
-            self._store.put_in(batch.position)
+            self._store.put_in(batch.position, self._writer.kept(batch))
             refused = channel.commit()
         except Fenced as fenced:
             raise self._store.lost(fenced) from fenced
         except BaseException:
             channel.abort()
+            self._writer.go_on(self._store.extra())
             raise
         if refused is not None:
             channel.abort()
             self._store.renew()
-            raise self._writer.blame(batch, refused)
+            rejected = self._writer.blame(batch, refused)
+            self._writer.go_on(self._store.extra())
+            raise rejected
+        self._store.committed()
         self._last = batch.position
         return batch.position
 

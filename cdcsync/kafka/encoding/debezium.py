@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cdcsync.change import Change, Message, Row, Transaction
     from cdcsync.kafka.encoding.modes import Modes
     from cdcsync.kafka.encoding.records import Encoded, Sender
+    from cdcsync.kafka.encoding.transactions import Counter
 
 _dumps: Final = orjson.dumps
 _NO_TABLE: Final = Table("", "", ())
@@ -52,6 +53,8 @@ class DebeziumTable:
         self._insert = self._open + b'null,"after":'
         self._at: Transaction | None = None
         self._tails: dict[Operation, bytes] = {}
+        self.counter: Counter | None = None
+        """Places each event in its transaction, where that is asked for."""
 
     def encode(self, change: Change, transaction: Transaction, now_us: int) -> list[Encoded]:
         """Return the records of one change, in order. Raises Partial, Unfit."""
@@ -60,7 +63,7 @@ class DebeziumTable:
             self._at = transaction
             self._tails.clear()
         tail = self._tails.get(operation)
-        if tail is None:
+        if tail is None or self.counter is not None:
             tail = self._tails[operation] = self._tail(operation, transaction, now_us)
         if after is None:
             return self._without_after(operation, before, tail)
@@ -78,16 +81,17 @@ class DebeziumTable:
     def _update(self, before: Row, after: Row, tail: bytes, transaction: Transaction, now_us: int) -> list[Encoded]:
         rows = self._rows
         if rows.key_differs(before, after):
-            return self._moved(before, after, transaction, now_us)
+            return self._moved(before, after, tail, transaction, now_us)
         was = b"null"
         if not rows.carries_key_alone(before):
             was = _dumps(rows.known(before))
         whole = completed(before, after)
         return [(self._key(after), self._open + was + b',"after":' + _dumps(rows.object(whole)) + tail)]
 
-    def _moved(self, before: Row, after: Row, transaction: Transaction, now_us: int) -> list[Encoded]:
+    def _moved(self, before: Row, after: Row, tail: bytes, transaction: Transaction, now_us: int) -> list[Encoded]:
         """Return what Debezium makes of a key that moves: a delete, its tombstone, and a create."""
-        gone = self._without_after(Operation.DELETE, before, self._tail(Operation.DELETE, transaction, now_us))
+        deleted = tail.replace(b'"op":"u"', b'"op":"d"')
+        gone = self._without_after(Operation.DELETE, before, deleted)
         came = _dumps(self._rows.full(completed(before, after)))
         return [*gone, (self._key(after), self._insert + came + self._tail(Operation.INSERT, transaction, now_us))]
 
@@ -97,8 +101,10 @@ class DebeziumTable:
 
     def _tail(self, operation: Operation, transaction: Transaction, now_us: int) -> bytes:
         source = _dumps(source_of(self._sender, self._table, transaction, operation))
-        return b',"source":%b,"transaction":null,"op":"%b","ts_ms":%d,"ts_us":%d,"ts_ns":%d}%b' % (
+        block = b"null" if self.counter is None else self.counter.next(self._table)
+        return b',"source":%b,"transaction":%b,"op":"%b","ts_ms":%d,"ts_us":%d,"ts_ns":%d}%b' % (
             source,
+            block,
             OPS[operation].encode(),
             now_us // 1000,
             now_us,

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from cdcsync.change import Table
     from cdcsync.kafka.config import KafkaSink
     from cdcsync.kafka.encoding.records import Sender, TableEncoder
+    from cdcsync.kafka.encoding.transactions import Counter
 
 
-def encoder_of(table: Table, config: KafkaSink, sender: Sender, topic: str = "") -> TableEncoder:
+def encoder_of(
+    table: Table, config: KafkaSink, sender: Sender, topic: str = "", counter: Counter | None = None
+) -> TableEncoder:
     """Return what writes the changes of this table version, as the section says.
 
     With a registry its schemas are there on return. Raises Transient, and Fatal where they do not fit.
@@ -33,4 +36,6 @@ def encoder_of(table: Table, config: KafkaSink, sender: Sender, topic: str = "")
         return MaxwellTable(table)
     if config.format is Format.CANAL:
         return CanalTable(table)
-    return DebeziumTable(table, config.modes, sender, tombstones=config.tombstones)
+    made = DebeziumTable(table, config.modes, sender, tombstones=config.tombstones)
+    made.counter = counter
+    return made
