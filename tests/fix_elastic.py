@@ -59,9 +59,14 @@ class Cluster:
         return self.server.documents(index)
 
 
+def emptied(server: ElasticServer) -> Cluster:
+    """Delete every index of a server."""
+    for name in server.ask("GET", "/_all/_settings?expand_wildcards=all"):
+        server.ask("DELETE", f"/{name}")
+    return Cluster(server)
+
+
 @pytest.fixture
 def cluster(elastic8: ElasticServer) -> Cluster:
     """The file's server without any index."""
-    for name in elastic8.ask("GET", "/_all/_settings?expand_wildcards=all"):
-        elastic8.ask("DELETE", f"/{name}")
-    return Cluster(elastic8)
+    return emptied(elastic8)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cdcsync.change import Batch, Column, Table
 from cdcsync.elastic.sink import ElasticSink
+from cdcsync.evolution import Follows, Mode
 from cdcsync.ports import SinkContext
 from cdcsync.testing.conformance.samples import transaction
 from cdcsync.types import Kind, Type
@@ -46,13 +47,19 @@ class Ends:
 
 
 def ends(
-    cluster: Cluster, tables: Sequence[Table] = (ITEMS,), *, pipeline: str = "p", url: str = "", **options: Any
+    cluster: Cluster,
+    tables: Sequence[Table] = (ITEMS,),
+    *,
+    pipeline: str = "p",
+    url: str = "",
+    mode: Mode = Mode.STOP,
+    **options: Any,
 ) -> Ends:
     """Return a sink over these tables, not opened; `url` is a proxy's."""
     hosts = {"hosts": [url]} if url else {}
     made: list[float] = [100.0]
     clock: Callable[[], float] = lambda: made[0]  # noqa: E731  one value
-    context = SinkContext(pipeline, Path("/nowhere"), tuple(tables), "memory:1")
+    context = SinkContext(pipeline, Path("/nowhere"), tuple(tables), "memory:1", follows=lambda _table: Follows(mode))
     return Ends(ElasticSink(cluster.config(**{**options, **hosts}), context, clock=clock), clock=made)
 
 

@@ -8,13 +8,15 @@ import orjson
 
 from cdcsync.connectors import Finding, Severity
 from cdcsync.elastic.client import Client
-from cdcsync.elastic.target import Target, refuse_names
+from cdcsync.elastic.target import Target, property_of, refuse_names
 from cdcsync.errors import End
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cdcsync.change import Table
     from cdcsync.elastic.config import ElasticServerConfig, ElasticSinkConfig
+    from cdcsync.elastic.target import Index
     from cdcsync.ports import SinkContext
 
 
@@ -60,12 +62,12 @@ def _indexes(client: Client, config: ElasticSinkConfig, context: SinkContext) ->
                 remedy = f"PUT /{table.name} {orjson.dumps(target.wanted(table)).decode()}"
                 yield Finding(Severity.ERROR, subject, "is missing, and `create_indexes` is off", remedy)
             continue
-        found = target.misfits(table, index)
+        found = [*target.misfits(table, index), *target.narrow(table, index)]
         for misfit in found:
             text, _, remedy = misfit.partition(": PUT ")
-            yield Finding(
-                Severity.ERROR, subject, text, f"PUT {remedy}" if remedy else "map to another index with `to`"
-            )
+            anew = f"cdcsync rebuild {context.pipeline} {table.name}, or map to another index with `to`"
+            yield Finding(Severity.ERROR, subject, text, f"PUT {remedy}" if remedy else anew)
+        yield from _otherwise(config, context, table, index)
         if index.mark is not None and index.mark.pipeline != context.pipeline:
             remedy = "give this pipeline an index of its own with `to`"
             yield Finding(Severity.ERROR, subject, f"belongs to pipeline {index.mark.pipeline}", remedy)
@@ -73,3 +75,13 @@ def _indexes(client: Client, config: ElasticSinkConfig, context: SinkContext) ->
             yield Finding(
                 Severity.OK, subject, f"fits (UNCHANGED values come from {'it' if index.whole else 'the source'})"
             )
+
+
+def _otherwise(config: ElasticSinkConfig, context: SinkContext, table: Table, index: Index) -> Iterator[Finding]:
+    """Say which fields the section wants otherwise than they are."""
+    wanted = config.index(table.name).properties
+    other = [name for name, each in wanted.items() if (property_of(index.properties, name) or each) != each]
+    if other:
+        remedy = f"cdcsync rebuild {context.pipeline} {table.name}"
+        said = f"has other fields than `properties` wants: {', '.join(other)}; another index has to be filled"
+        yield Finding(Severity.WARNING, f"index {table.name}", said, remedy)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import orjson
+import structlog
 
 from cdcsync.change import Change, CopyStart, SchemaChange, Step, Table
 from cdcsync.elastic import rebuild
@@ -22,10 +23,9 @@ from cdcsync.evolution import Alteration
 from cdcsync.folding import NOT_THERE, Barrier, complete, fold, refusal
 from cdcsync.ports import Guarantee
 from cdcsync.rebuilding import NEW, OLD
-from cdcsync.sql import refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from cdcsync.change import Batch, Position
     from cdcsync.elastic.config import ElasticSinkConfig
@@ -211,12 +211,26 @@ class ElasticSink:
                 index = self._target.make(table)
             elif self._context.follows(table).takes(Alteration.ADD):
                 index = self._target.extend(table, index)
-            found[table.qualified] = self._target.misfits(table, index)
+            found[table.qualified] = [*self._target.misfits(table, index), *self._narrow(table, index)]
             self._adopt(index)
             self._plans[table] = Addressed(table, index, self._config)
             self._folded[table] = self._plans[table].folded
-        refuse(found)
+        _refuse(found, self._context.pipeline)
         self._plans |= {each.folded: each for each in list(self._plans.values())}
+
+    def _narrow(self, table: Table, index: Index) -> list[str]:
+        """Return the fields that keep the pipeline from starting: not where it may go on until it is built anew."""
+        lines = self._target.narrow(table, index)
+        if (
+            not lines
+            or index.mark is None
+            or not index.by_alias
+            or not self._context.follows(table).takes(Alteration.TYPE)
+        ):
+            return lines
+        log = structlog.get_logger().bind(pipeline=self._context.pipeline)
+        log.warning("misfit", index=index.name, fields=lines, remedy=rebuilding(self._context.pipeline, table.name))
+        return []
 
     def _adopt(self, index: Index) -> None:
         mark = index.mark
@@ -405,6 +419,22 @@ class ElasticSink:
             for place, there in page:
                 self._channels.put(place[0], plan.deleted(cause, place, there if version is None else version))
             self._arrive()
+
+
+def rebuilding(pipeline: str, name: str) -> str:
+    """Return the command that makes another index."""
+    return f"cdcsync rebuild {pipeline} {name}"
+
+
+def _refuse(found: Mapping[str, Sequence[str]], pipeline: str) -> None:
+    """Raise Fatal naming every misfit of every table; return when there are none."""
+    lines = [f"index of {table}: {misfit}" for table, each in found.items() for misfit in each]
+    if lines:
+        hint = (
+            f"send what is given; to change a type, set `schema_changes: evolve`, start again, and run "
+            f"`{rebuilding(pipeline, 'TABLE')}`; or map to another index with `to`"
+        )
+        raise Fatal("\n".join(lines), hint=hint, status=ExitStatus.CONFIG)
 
 
 def _lost(names: Sequence[str]) -> Fatal:

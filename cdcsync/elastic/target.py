@@ -135,19 +135,23 @@ class Target:
         }
 
     def misfits(self, table: Table, index: Index) -> list[str]:
-        """Return all that keeps a table's rows out of an index, each with what mends it."""
+        """Return all that keeps every row of a table out of an index, each with what mends it."""
         if index.refused:
             return [index.refused]
-        found = []
         wanted = self.fields(table)
+        missing = {
+            column.name: orjson.dumps({"properties": {column.name: wanted[column.name]}}).decode()
+            for column in table.columns
+            if index.dynamic == "strict" and property_of(index.properties, column.name) is None
+        }
+        return [f"field {name} is missing: PUT /{index.concrete}/_mapping {body}" for name, body in missing.items()]
+
+    def narrow(self, table: Table, index: Index) -> list[str]:
+        """Return the fields that cannot take every value of their column."""
+        found = []
         for column in table.columns:
             there = property_of(index.properties, column.name)
-            if there is None:
-                if index.dynamic == "strict":
-                    body = orjson.dumps({"properties": {column.name: wanted[column.name]}}).decode()
-                    found.append(f"field {column.name} is missing: PUT /{index.concrete}/_mapping {body}")
-                continue
-            reason = types.misfit(column.type, there)
+            reason = types.misfit(column.type, there) if there is not None else ""
             if reason:
                 found.append(
                     f"field {column.name}: {reason}; a field's type cannot be changed, only another index made"

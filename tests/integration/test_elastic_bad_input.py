@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fix_elastic_sink import ITEMS, LONG, TEXT, ends, opened
 
-from cdcsync.change import UNCHANGED, Change, Column, Operation, Table
+from cdcsync.change import UNCHANGED, Change, Column, Operation, Step, Table
 from cdcsync.elastic.bulk import text_of
 from cdcsync.elastic.sink import awake
 from cdcsync.errors import ExitStatus, Fatal, Incomplete, Rejected, Transient
-from cdcsync.testing.conformance.samples import delete, insert, truncate, update
+from cdcsync.evolution import Mode
+from cdcsync.testing.conformance.samples import delete, insert, position, truncate, update
 from cdcsync.testing.faults import Proxy
+from cdcsync.types import Kind, Type
 
 if TYPE_CHECKING:
     from fix_elastic import Cluster
@@ -401,3 +403,24 @@ def test_a_template_of_the_id_has_every_column_of_the_key(cluster: Cluster) -> N
     assert set(cluster.documents("plain")) == {"1\\|2|3", "1|2\\|3"}
     for each in (made, plain):
         each.sink.close()
+
+
+def test_a_table_that_gains_a_column_gets_a_field_and_one_that_changes_a_type_asks_for_another_index(
+    cluster: Cluster,
+) -> None:
+    narrow = replace(ITEMS, columns=(ITEMS.columns[0], Column("size", Type(Kind.INTEGER, bits=16))))
+    made = opened(cluster, [narrow], mode=Mode.EVOLVE)
+    made.write(insert(narrow, 1, 1))
+
+    made.write(insert(ITEMS, 2, 2, "new field"))
+    with pytest.raises(Rejected) as caught:
+        made.write(insert(ITEMS, 3, 1 << 40, "too wide"), at=3)
+    assert "field [size] of type [short]" in caught.value.reasons[0, 0]
+    made.sink.rebuild(Step.BEGIN, [ITEMS], position(9))
+    made.sink.close()
+
+    fields = cluster.ask("GET", "/items__cdcsync_new")["items-000002"]["mappings"]["properties"]
+    assert fields["size"] == {"type": "long"}
+    error = fatal(cluster)
+    assert "field size: short is too narrow" in str(error)
+    assert "cdcsync rebuild p TABLE" in error.hint
