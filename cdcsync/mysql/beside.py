@@ -15,12 +15,13 @@ from cdcsync.pending import Pending
 from cdcsync.snapshot import Limits, Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from cdcsync.addresses import Host
     from cdcsync.mysql.chunks import Part
     from cdcsync.mysql.config import MysqlSource
     from cdcsync.mysql.position import MysqlPosition
+    from cdcsync.ports import Selection
 
 
 def first(parts: Mapping[str, Part], config: MysqlSource) -> tuple[Pending, ...]:
@@ -63,6 +64,21 @@ def reading(
         version=lambda low: pack_version(place.epoch, max(0, low.at - 1)),
         rows={each: part.rows for each, part in parts.items()},
     )
+
+
+def refuse_unseen(pending: Iterable[Pending], seen: Collection[str], selection: Selection) -> None:
+    """Raise Fatal for tables of the mapping that are to be read and that this user does not see any more."""
+    unseen = sorted(
+        {
+            each.table
+            for each in pending
+            if each.is_read and each.table not in seen and selection.wants(*each.table.split(".", 1)) is not None
+        }
+    )
+    if unseen:
+        msg = f"rows are still to be read of {', '.join(unseen)}, and this user does not see it: a right was lost, or it was dropped"
+        hint = "GRANT SELECT ON it to this user, or take it out of the mapping"
+        raise Fatal(msg, hint=hint, status=ExitStatus.PERMISSION)
 
 
 def renewed(pending: Pending, part: Part) -> Pending:

@@ -308,7 +308,8 @@ class MysqlBinlog:
     def _watched(self, address: Host, here: MysqlPosition, assembler: Assembler) -> Assembler:
         """Begin to read what is pending; return the assembler that tells of each change."""
         with self._connect(address) as connection:
-            parts, _ = chunks.plans(connection, self._context.selection)
+            parts, bare = chunks.plans(connection, self._context.selection)
+        beside.refuse_unseen(here.pending, {*parts, *(table.qualified for table in bare)}, self._context.selection)
         self._beside = beside.reading(self._config, address, parts, here, name=self._name, clock=self._clock)
 
         def is_due() -> bool:

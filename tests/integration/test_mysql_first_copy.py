@@ -13,7 +13,7 @@ from fix_mysql_source import MysqlRun, Tables
 from integration.test_mysql_snapshot import NUMBERS, copied, state, were_read
 
 from cdcsync.change import CopyStart, Operation
-from cdcsync.errors import ExitStatus, Fatal, Finished
+from cdcsync.errors import ExitStatus, Fatal, Finished, Transient
 from cdcsync.mysql.config import MysqlSource, from_url
 from cdcsync.mysql.source import MysqlBinlog
 from cdcsync.ports import SourceContext, Wanted
@@ -258,3 +258,64 @@ def test_without_gtids_a_view_is_placed_where_the_right_is_there_and_else_refuse
     assert lines(run) == want
     assert [change for change in run.changes if change.operation is Operation.UPDATE] == []
     run.source.close()
+
+
+def test_a_chunk_that_takes_too_long_is_read_in_smaller_ones(
+    each_mysql_database: MysqlDatabase, read: Callable[..., MysqlRun]
+) -> None:
+    database = each_mysql_database
+    database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    database.execute(f"INSERT INTO t SELECT n FROM {NUMBERS} x WHERE n <= 300")
+    slow = {f"{database.name}.t": "id + SLEEP(0.003) > 0"}
+
+    run = read(database, start="initial", snapshot_timeout=0.5, snapshot_where=slow).open()
+    again: list[int] = []
+    while not copied(run):
+        run.turn()
+        again.append(int(run.source.figures().get("chunks_again", 0)))
+
+    assert max(again) >= 2
+    assert sorted(state(run, "t")) == [(n,) for n in range(1, 301)]
+
+
+def test_a_key_that_changes_in_mid_copy_begins_the_table_anew(
+    each_mysql_database: MysqlDatabase, read: Callable[..., MysqlRun]
+) -> None:
+    database = each_mysql_database
+    database.execute("CREATE TABLE t (a int PRIMARY KEY, b int NOT NULL)")
+    database.execute(f"INSERT INTO t SELECT n, 20000 - n FROM {NUMBERS} x")
+    run = read(database, start="initial", rows_per_s_max=2000).open().take(lambda run: len(were_read(run)) >= 1000)
+    database.execute("ALTER TABLE t DROP PRIMARY KEY, ADD PRIMARY KEY (b)")
+
+    with pytest.raises(Transient, match="altered while it was copied"):
+        run.take(copied)
+    run.source.close()
+    again = read(database, start="initial").open(run.encoded(), 1).take(copied)
+
+    assert sorted(change.after for change in were_read(again) if change.after) == sorted(
+        database.query("SELECT a, b FROM t")
+    )
+
+
+def test_a_right_that_is_lost_in_mid_copy_is_named_and_the_copy_goes_on_with_it(
+    mysql_database: MysqlDatabase, read: Callable[..., MysqlRun]
+) -> None:
+    database = mysql_database
+    database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    database.execute(f"INSERT INTO t SELECT n FROM {NUMBERS} x")
+    who = user(database, "REPLICATION SLAVE, REPLICATION CLIENT")
+    database.execute(f"GRANT SELECT ON {database.name}.* TO reader@'%'")
+    options = {"start": "initial", **who}
+    run = read(database, rows_per_s_max=2000, **options).open().take(lambda run: len(were_read(run)) >= 1000)
+    run.source.close()
+    database.execute(f"REVOKE SELECT ON {database.name}.* FROM reader@'%'")
+
+    with pytest.raises(Fatal, match="a right was lost") as refused:
+        read(database, **options).open(run.encoded(), 1)
+    database.execute(f"GRANT SELECT ON {database.name}.* TO reader@'%'")
+    again = read(database, **options).open(run.encoded(), 1).take(copied)
+    database.execute("DROP USER reader@'%'")
+
+    assert refused.value.status is ExitStatus.PERMISSION
+    ids = [change.after[0] for change in were_read(run) + were_read(again) if change.after]
+    assert ids == list(range(1, 10001))
