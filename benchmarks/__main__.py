@@ -10,7 +10,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import elastic_cases, kafka_cases, mapping_speed, mysql_cases, postgres_cases
+from benchmarks import elastic_cases, kafka_cases, mapping_speed, mysql_cases, postgres_cases, snapshot_cases
 from benchmarks.figures import machine
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ ALL = {
     for bench in (
         *postgres_cases.BENCHES,
         *mysql_cases.BENCHES,
+        *snapshot_cases.BENCHES,
         *elastic_cases.BENCHES,
         *kafka_cases.BENCHES,
         *mapping_speed.BENCHES,

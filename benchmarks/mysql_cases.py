@@ -46,7 +46,7 @@ def _to_jsonl(name: str, rows: int, rounds: int, rows_per_transaction: int) -> R
         usages["mysql-replication, one round"] = [usage]
         figures.prove([_of_mysql_replication(row) for row in last], want)
         _ours("proof", place, COMPILED, log, {"jsonl": {"path": str(place / "proof.jsonl")}})
-        figures.prove([_of_ours(line["after"]) for line in tail(place / "proof.jsonl")], want)
+        figures.prove([of_ours(line["after"]) for line in tail(place / "proof.jsonl")], want)
     proved = f"last {figures.PROVED} rows of each contender, all columns"
     return Result(name, rows, figures=figures.figures(usages, rows), proved=proved)
 
@@ -56,7 +56,7 @@ def _text(row: dict[str, Any], moment: Callable[[Any], str]) -> tuple[str, ...]:
     return (*plain, moment(row["at"]), str(int(row["paid"])), row["sku"])
 
 
-def _of_ours(row: dict[str, Any]) -> tuple[str, ...]:
+def of_ours(row: dict[str, Any]) -> tuple[str, ...]:
     def moment(at: str) -> str:
         whole, _, fraction = at.removesuffix("Z").partition(".")
         return f"{whole}.{fraction:0<6}"
@@ -65,7 +65,7 @@ def _of_ours(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _of_debezium(row: dict[str, Any]) -> tuple[str, ...]:
-    return _of_ours(row)
+    return of_ours(row)
 
 
 def _of_mysql_replication(row: dict[str, Any]) -> tuple[str, ...]:
@@ -92,7 +92,7 @@ def mysql_large_transaction(rows: int, rounds: int) -> Result:
                 if command.exists():
                     usages.setdefault(name, []).append(_ours(f"{name}{number}", place, command, log, NULL))
         _ours("proof", place, COMPILED, log, {"jsonl": {"path": str(place / "proof.jsonl")}})
-        figures.prove([_of_ours(line["after"]) for line in tail(place / "proof.jsonl")], last_rows(log.server))
+        figures.prove([of_ours(line["after"]) for line in tail(place / "proof.jsonl")], last_rows(log.server))
     proved = f"last {figures.PROVED} rows, all columns"
     return Result("mysql-large-transaction", rows, figures=figures.figures(usages, rows), proved=proved)
 

@@ -69,7 +69,7 @@ def postgres_jsonl(rows: int, rounds: int) -> Result:
                 peers.drop_slot(source, "debezium")
             peers.drop_slot(source, "recv")
         want = traffic.last_rows(source)
-        figures.prove([_textual(line["after"]) for line in figures.tail(place / "proof.jsonl")], want)
+        figures.prove([textual(line["after"]) for line in figures.tail(place / "proof.jsonl")], want)
         if [int(str(row["id"])) for row in last] != [int(str(row[0])) for row in want]:
             msg = "Debezium's last rows are others"
             raise RuntimeError(msg)
@@ -78,7 +78,7 @@ def postgres_jsonl(rows: int, rounds: int) -> Result:
     )
 
 
-def _textual(row: dict[str, Any]) -> tuple[object, ...]:
+def textual(row: dict[str, Any]) -> tuple[object, ...]:
     at = str(row["at"]).removesuffix("Z")
     at = at if "." in at else at + "."
     return (
@@ -98,7 +98,7 @@ def _against_subscription(name: str, rows: int, rounds: int, rows_per_transactio
 
     with server() as source, server() as native, server() as target, folder() as place:
         ours = Ours("ours", place)
-        ours.configure(postgres(source), _sink(target))
+        ours.configure(postgres(source), sink(target))
         ours.take_position(source.password)
         subscription = peers.Subscription(source, native)
         for number in range(rounds):
@@ -126,7 +126,7 @@ def _against_subscription(name: str, rows: int, rounds: int, rows_per_transactio
     return result
 
 
-def _sink(target: PostgresServer) -> dict[str, Any]:
+def sink(target: PostgresServer) -> dict[str, Any]:
     return {
         "postgres": {
             "host": target.host,
@@ -159,7 +159,7 @@ def postgres_latency(rows: int, rounds: int) -> Result:
         folder() as place,
     ):
         ours = Ours("ours", place)
-        ours.configure(postgres(source), _sink(target))
+        ours.configure(postgres(source), sink(target))
         ours.take_position(source.password)
         contender = ours.start(source.password)
         time.sleep(2)
@@ -202,7 +202,7 @@ def postgres_large_transaction(rows: int, rounds: int) -> Result:
     result = Result("postgres-large-transaction", rows, unit="rows/s")
     usages: dict[str, list[Usage]] = {}
     with server() as source, server() as target, folder() as place:
-        sinks = {"to jsonl": {"jsonl": {"path": "/dev/null"}}, "to postgres": _sink(target)}
+        sinks = {"to jsonl": {"jsonl": {"path": "/dev/null"}}, "to postgres": sink(target)}
         ours = {name: Ours(name.replace(" ", "_"), place) for name in sinks}
         for name, each in ours.items():
             each.configure(postgres(source), sinks[name])

@@ -43,7 +43,7 @@ class Limits:
     """Chunks that are read, or merged and not yet stored, at once."""
     chunk_s: float = 0.5
     """How long reading one chunk should take."""
-    chunk_bytes_max: int = 4 << 20
+    chunk_bytes_max: int = 8 << 20
     """Of one chunk, as the server sends it."""
     window_bytes_max: int = 8 << 20
     """Of the keys noted for one chunk; past it the chunk is read again, smaller."""

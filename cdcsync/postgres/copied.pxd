@@ -6,9 +6,15 @@ cdef class Lines:
     cdef public Py_ssize_t size
     cdef public list decoders
     cdef public list codes
+    cdef public list others
+
+    @cython.locals(size=cython.Py_ssize_t, count=cython.Py_ssize_t)
+    cpdef take(self, get, list changes, Py_ssize_t size_max)
 
     @cython.locals(
-        fields=list, codes=list, values=list, field=bytes, escaped=cython.bint, index=cython.Py_ssize_t, code=cython.int,
-        text=str,
+        text=str, fields=list, codes=list, escaped=cython.bint, index=cython.Py_ssize_t, code=cython.int,
+        size=cython.Py_ssize_t,
     )
     cpdef object change(self, bytes line)
+
+    cdef _unescape(self, list fields)

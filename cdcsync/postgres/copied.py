@@ -5,10 +5,10 @@ The hot path of a copy: plain Python here, C types in `copied.pxd`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 from cdcsync.change import Change, Operation
-from cdcsync.postgres.copy import unescape
 from cdcsync.postgres.pgoutput import code_of
 from cdcsync.postgres.types import decoder
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from cdcsync.change import Table
 
 _READ = Operation.READ
+_ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPED: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+"""What COPY writes in text format; any other character stands for itself."""
 
 
 class Lines:
@@ -26,32 +29,58 @@ class Lines:
         self.size = len(table.columns)
         self.decoders = [decoder(column.type) for column in table.columns]
         self.codes = [code_of(column.type) for column in table.columns]
+        self.others = [index for index, code in enumerate(self.codes) if code != 1]
+        """Columns that are no plain text."""
+
+    def take(self, get: Any, changes: list[Any], size_max: int) -> int:
+        """Append what `get`, a connection's get_copy_data, has at hand, up to so many bytes; return how many it had.
+
+        Its complement where the copy has ended. Raises ValueError as `change` does.
+        """
+        size = 0
+        while size < size_max:
+            count, data = get(1)
+            if count == 0:
+                return size
+            if count < 0:
+                return ~size
+            size += count
+            changes.append(self.change(bytes(data)))
+        return size
 
     def change(self, line: bytes) -> Any:
         """Return the change of one line, which ends with a newline. Raises ValueError for another number of values."""
-        fields = line[:-1].split(b"\t") if self.size else []
-        if len(fields) != self.size:
+        size = self.size
+        text = line.decode()
+        fields: list[Any] = text.split("\t") if size else []
+        if len(fields) != size:
             raise ValueError(len(fields))
-        escaped = b"\\" in line
+        if size:
+            fields[size - 1] = fields[size - 1][:-1]
         codes = self.codes
-        values: list[Any] = []
-        for index in range(self.size):
+        escaped = "\\" in text
+        if escaped:
+            self._unescape(fields)
+        for index in self.others:
             field = fields[index]
-            if escaped and b"\\" in field:
-                if field == b"\\N":
-                    values.append(None)
-                    continue
-                field = unescape(field)
+            if field is None:
+                continue
             code = codes[index]
-            if code == 1:
-                values.append(field.decode())
-            elif code == 2:  # noqa: PLR2004
-                values.append(int(field))
-            elif code == 4 and field[10:11] == b" " and field[-3:] == b"+00":  # noqa: PLR2004
-                text = field.decode()
-                values.append(text[:10] + "T" + text[11:-3] + "Z")
+            if code == 2:  # noqa: PLR2004
+                fields[index] = int(field)
+            elif code == 4 and field[10:11] == " " and field[-3:] == "+00":  # noqa: PLR2004
+                fields[index] = field[:10] + "T" + field[11:-3] + "Z"
             elif code == 3:  # noqa: PLR2004
-                values.append(field == b"t")
+                fields[index] = field == "t"
             else:
-                values.append(self.decoders[index](field))
-        return tuple.__new__(Change, (self.table, _READ, None, tuple(values)))
+                fields[index] = self.decoders[index](field.encode())
+        return tuple.__new__(Change, (self.table, _READ, None, tuple(fields)))
+
+    def _unescape(self, fields: list[Any]) -> None:
+        for index, field in enumerate(fields):
+            if "\\" in field:
+                fields[index] = None if field == "\\N" else _ESCAPE.sub(_plain, field)
+
+
+def _plain(matched: re.Match[str]) -> str:
+    return _ESCAPED.get(matched[1], matched[1])

@@ -45,7 +45,9 @@ GATHER_S: Final = 0.02
 LOOK_S: Final = 10.0
 """Between two looks whether the publication still has the tables."""
 TURN_S: Final = 0.02
-"""While rows are read beside the log: between two looks what of them can be given."""
+"""While rows are read beside the log: how long the log goes on before it is looked what of them can be given."""
+IDLE_TURN_S: Final = 0.002
+"""The same while the log is idle; also how late an acknowledgement is seen, which lets the next chunk begin."""
 ASK_S: Final = 0.5
 """How long such rows wait for an idle log before the server is asked where it is."""
 IDLE_S: Final = 1.0
@@ -133,7 +135,7 @@ class PostgresWal:
         if stream is None:
             msg = "the source is not open"
             raise RuntimeError(msg)
-        until = self._clock() + timeout_s
+        until = self._clock() + self._patience(timeout_s)
         gathered = 0.0
         while True:
             if self._assembler.idle and self._read_beside(stream):
@@ -321,7 +323,7 @@ class PostgresWal:
             self._obey()
             return bool(self._read)
         beside, now = self._beside, self._clock()
-        if beside is None or now - self._turned_at < TURN_S:
+        if beside is None or now - self._turned_at < IDLE_TURN_S:
             return False
         self._turned_at = now
         if beside.done:
@@ -369,7 +371,7 @@ class PostgresWal:
         return self._beside is not None and not within and self._clock() - self._turned_at >= TURN_S
 
     def _patience(self, left_s: float) -> float:
-        return left_s if self._beside is None else min(left_s, TURN_S)
+        return left_s if self._beside is None else min(left_s, IDLE_TURN_S)
 
     def _look(self) -> bool:
         """Look at what is published; return whether the log was opened again, for tables that were made since.
