@@ -57,6 +57,8 @@ def _text(row: dict[str, Any], moment: Callable[[Any], str]) -> tuple[str, ...]:
 
 
 def of_ours(row: dict[str, Any]) -> tuple[str, ...]:
+    """Return a row of our jsonl as the server writes it."""
+
     def moment(at: str) -> str:
         whole, _, fraction = at.removesuffix("Z").partition(".")
         return f"{whole}.{fraction:0<6}"

@@ -79,6 +79,7 @@ def postgres_jsonl(rows: int, rounds: int) -> Result:
 
 
 def textual(row: dict[str, Any]) -> tuple[object, ...]:
+    """Return a row of our jsonl as the server writes it."""
     at = str(row["at"]).removesuffix("Z")
     at = at if "." in at else at + "."
     return (
@@ -127,6 +128,7 @@ def _against_subscription(name: str, rows: int, rounds: int, rows_per_transactio
 
 
 def sink(target: PostgresServer) -> dict[str, Any]:
+    """Return the section of a server as the target."""
     return {
         "postgres": {
             "host": target.host,

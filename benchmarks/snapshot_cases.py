@@ -13,11 +13,11 @@ from benchmarks.ours import COMPILED, Ours, mysql, postgres
 from benchmarks.process import Contender, Usage
 from cdcsync.mysql.position import MysqlPosition
 from cdcsync.postgres.position import PostgresPosition
-from cdcsync.testing.mysql_servers import MysqlServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cdcsync.testing.mysql_servers import MysqlServer
     from cdcsync.testing.servers import PostgresServer
 
 NULL = {"jsonl": {"path": "/dev/null"}}

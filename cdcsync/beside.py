@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from cdcsync.pending import Pending
     from cdcsync.snapshot import Merged, Snapshot
 
-CHANGES_MAX: Final = 2_000
+CHANGES_MAX: Final = 10_000
 """Rows of one batch."""
+BATCH_BYTES: Final = 2 << 20
+"""Of one batch, as the server sends it."""
 
 
 P = TypeVar("P", bound=Place)
@@ -92,16 +94,16 @@ class Beside:
     def _cut(self, merged: Merged, here: P) -> tuple[list[Batch], P]:
         """Cut a chunk into batches; the last one's position has the chunk behind it."""
         version = self._version(merged.low)
-        starts = range(0, max(1, len(merged.changes)), CHANGES_MAX)
+        each = merged.size_bytes // max(1, len(merged.changes))
+        rows = max(1, min(CHANGES_MAX, BATCH_BYTES // max(1, each)))
+        starts = range(0, max(1, len(merged.changes)), rows)
         size_bytes = merged.size_bytes // len(starts)
         batches = []
         for start in starts:
             pending = merged.pending if start == starts[-1] else here.pending
             here = replace(here, reads=here.reads + 1, pending=pending)  # type: ignore[type-var]
             position = cast("Position", here)
-            batches.append(
-                _batch(merged.changes[start : start + CHANGES_MAX], position, here.reads, version, size_bytes)
-            )
+            batches.append(_batch(merged.changes[start : start + rows], position, here.reads, version, size_bytes))
         return batches, here
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import orjson
 
 from cdcsync.change import UNCHANGED, Change, CopyStart, Operation, SchemaChange, Unreadable
+from cdcsync.reads import Reads
 from cdcsync.types import BoundedArray, Kind
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _dumps: Final = orjson.dumps
 _fragment: Final = orjson.Fragment
 _missing: Final = UNCHANGED
+_READ: Final = Operation.READ
 _ALL: Final = b"[]"
 _NEWLINE: Final = orjson.OPT_APPEND_NEWLINE
 
@@ -57,6 +59,11 @@ class Lines:
         tail = _fragment(end)
         table = None
         plan = _NOTHING
+        if type(transaction.items) is Reads:
+            plan = self._plan(transaction.items.table)
+            for row in transaction.items.rows:
+                text += _dumps(plan.line(end, tail, _READ, None, row), None, _NEWLINE)
+            return
         for item in transaction.items:
             if type(item) is not Change:
                 text += _other(item, end)

@@ -107,7 +107,7 @@ class Taken(NamedTuple):
 
     number: int
     view: View
-    changes: list[Change]
+    changes: Sequence[Change]
     size_bytes: int
     took_s: float
 

@@ -98,7 +98,7 @@ def identity(table: Table, row: Row) -> Row | None:
     return None if any(value is UNCHANGED for value in key) else key
 
 
-def fresh(changes: list[Change], stale: frozenset[Row] | None) -> Sequence[Change]:
+def fresh(changes: Sequence[Change], stale: frozenset[Row] | None) -> Sequence[Change]:
     """Return the rows that the log has nothing newer of."""
     if stale is None:
         return []

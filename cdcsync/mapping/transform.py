@@ -16,6 +16,7 @@ from cdcsync.mapping.plan import Moment, Plan, Several, Stopped, Unmappable, pro
 from cdcsync.mapping.schema import differences, renamed_target, stopped, together
 from cdcsync.mapping.shape import nullable_key, shape
 from cdcsync.ports import Wanted
+from cdcsync.reads import Reads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -140,6 +141,8 @@ class Mapping:
     def _transaction(self, given: Transaction, at: int, reasons: dict[tuple[int, int], Unmappable]) -> Transaction:
         """Map by runs of changes of one table; the transaction itself comes back when nothing differs."""
         total = len(given.items)
+        if type(given.items) is Reads and total:
+            return self._uniform(given, at, reasons)
         start = rows.run_end(given.items, 0, total) if total else 0
         if start == total:
             return self._uniform(given, at, reasons)
@@ -368,9 +371,11 @@ class _Output:
         return self.given if self.same else _with(self.given, self._items, self._ordinals)
 
 
-def _direct(plan: Plan | Several, items: Sequence[Item]) -> list[Item] | None:
+def _direct(plan: Plan | Several, items: Sequence[Item]) -> Sequence[Item] | None:
     """Map row changes in which nothing has to be looked at; None when an expression fails on one after all."""
     assert isinstance(plan, Plan)  # noqa: S101  several are never direct
+    if type(items) is Reads:
+        return _read(plan, items)
     changes = cast("Sequence[Change]", items)
     if plan.project is None:
         return rows.swapped(changes, plan.target)
@@ -379,6 +384,18 @@ def _direct(plan: Plan | Several, items: Sequence[Item]) -> list[Item] | None:
     try:
         return rows.projected(changes, plan.target, plan.project)
     except FAILURES:
+        return None
+
+
+def _read(plan: Plan, items: Reads) -> Sequence[Item] | None:
+    """Map rows that were read, as `_direct` does."""
+    if plan.project is None:
+        return Reads(plan.target, items.rows)
+    try:
+        return Reads(plan.target, [plan.project(row) for row in items.rows])
+    except FAILURES:
+        if plan.computed is None:
+            raise
         return None
 
 

@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cdcsync import named
-from cdcsync.change import Change, Operation
 from cdcsync.chunks import TooMuch
 from cdcsync.errors import End
 from cdcsync.mysql.chunks import altered, decoder
@@ -17,12 +16,14 @@ from cdcsync.mysql.connection import connect_to
 from cdcsync.mysql.errors import MysqlError, number_of, verdict
 from cdcsync.mysql.reread import rows_of
 from cdcsync.mysql.view import opened
+from cdcsync.reads import Reads
 from cdcsync.snapshot import Cut, Taken
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cdcsync.addresses import Host
+    from cdcsync.change import Row
     from cdcsync.chunks import Task
     from cdcsync.mysql.chunks import Part
     from cdcsync.mysql.config import MysqlSource
@@ -92,10 +93,10 @@ class Chunks:
             size_bytes = named.ROW_BYTES * len(changes)
             task.say(Taken(chunk.number, view, changes, size_bytes, time.monotonic() - began))
             return True
-        rows, table = decoder(part, self._config), part.table
-        changes, size_bytes = [], 0
+        read, size_bytes = decoder(part, self._config).row, 0
+        rows: list[Row] = []
         for answer in part.read(connection, chunk, last):
-            changes.append(Change(table, Operation.READ, None, rows.row(answer)))
+            rows.append(read(answer))
             size_bytes += 16 + sum(
                 [len(value) for value in answer if value.__class__ is str or value.__class__ is bytes]
             )
@@ -103,7 +104,7 @@ class Chunks:
             if not task.is_wanted():
                 return False
         connection.execute("COMMIT")
-        task.say(Taken(chunk.number, view, changes, size_bytes, time.monotonic() - began))
+        task.say(Taken(chunk.number, view, Reads(part.table, rows), size_bytes, time.monotonic() - began))
         return True
 
 

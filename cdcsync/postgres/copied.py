@@ -8,14 +8,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from cdcsync.change import Change, Operation
 from cdcsync.postgres.pgoutput import code_of
 from cdcsync.postgres.types import decoder
 
 if TYPE_CHECKING:
     from cdcsync.change import Table
 
-_READ = Operation.READ
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPED: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 """What COPY writes in text format; any other character stands for itself."""
@@ -25,17 +23,16 @@ class Lines:
     """The lines of one table."""
 
     def __init__(self, table: Table) -> None:
-        self.table = table
         self.size = len(table.columns)
         self.decoders = [decoder(column.type) for column in table.columns]
         self.codes = [code_of(column.type) for column in table.columns]
         self.others = [index for index, code in enumerate(self.codes) if code != 1]
         """Columns that are no plain text."""
 
-    def take(self, get: Any, changes: list[Any], size_max: int) -> int:
+    def take(self, get: Any, rows: list[Any], size_max: int) -> int:
         """Append what `get`, a connection's get_copy_data, has at hand, up to so many bytes; return how many it had.
 
-        Its complement where the copy has ended. Raises ValueError as `change` does.
+        Its complement where the copy has ended. Raises ValueError as `row` does.
         """
         size = 0
         while size < size_max:
@@ -45,11 +42,11 @@ class Lines:
             if count < 0:
                 return ~size
             size += count
-            changes.append(self.change(bytes(data)))
+            rows.append(self.row(bytes(data)))
         return size
 
-    def change(self, line: bytes) -> Any:
-        """Return the change of one line, which ends with a newline. Raises ValueError for another number of values."""
+    def row(self, line: bytes) -> Any:
+        """Return the row of one line, which ends with a newline. Raises ValueError for another number of values."""
         size = self.size
         text = line.decode()
         fields: list[Any] = text.split("\t") if size else []
@@ -74,7 +71,7 @@ class Lines:
                 fields[index] = field == "t"
             else:
                 fields[index] = self.decoders[index](field.encode())
-        return tuple.__new__(Change, (self.table, _READ, None, tuple(fields)))
+        return tuple(fields)
 
     def _unescape(self, fields: list[Any]) -> None:
         for index, field in enumerate(fields):

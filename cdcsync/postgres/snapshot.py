@@ -19,12 +19,13 @@ from cdcsync.postgres.connection import connect
 from cdcsync.postgres.copied import Lines
 from cdcsync.postgres.errors import verdict
 from cdcsync.postgres.position import parse_lsn
+from cdcsync.reads import Reads
 from cdcsync.snapshot import Cut, Taken
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Hashable, Mapping, Sequence
 
-    from cdcsync.change import Change
+    from cdcsync.change import Change, Row
     from cdcsync.chunks import Task
     from cdcsync.pending import Key
     from cdcsync.postgres.chunks import Part
@@ -160,7 +161,7 @@ class Chunks:
         last = chunk.last if chunk.cut or chunk.pending.keys else part.cut(connection, chunk)
         task.say(Cut(chunk.number, last))
         if chunk.pending.keys:
-            changes = named.changes(part.table, chunk.pending, partial(part.named, connection))
+            changes: Sequence[Change] = named.changes(part.table, chunk.pending, partial(part.named, connection))
             size_bytes = named.ROW_BYTES * len(changes)
         else:
             changes, size_bytes = _copied(connection, task, part, last)
@@ -170,7 +171,7 @@ class Chunks:
         task.say(Taken(chunk.number, view, changes, size_bytes, took_s))
 
 
-def _copied(connection: Connection, task: Task, part: Part, last: Key | None) -> tuple[list[Change], int]:
+def _copied(connection: Connection, task: Task, part: Part, last: Key | None) -> tuple[Sequence[Change], int]:
     """Return the rows of a range, and their bytes. Raises TooMuch.
 
     Row by row from libpq: psycopg's own iteration costs more than all that becomes of a row.
@@ -180,10 +181,10 @@ def _copied(connection: Connection, task: Task, part: Part, last: Key | None) ->
     while pgconn.flush():
         select.select([], [pgconn.socket], [])
     _begun(connection)
-    changes: list[Change] = []
+    rows: list[Row] = []
     size_bytes = 0
     while True:
-        took = lines.take(pgconn.get_copy_data, changes, TAKEN_BYTES)
+        took = lines.take(pgconn.get_copy_data, rows, TAKEN_BYTES)
         size_bytes += ~took if took < 0 else took
         task.measure(size_bytes)
         if took < 0:
@@ -191,7 +192,7 @@ def _copied(connection: Connection, task: Task, part: Part, last: Key | None) ->
         if took < TAKEN_BYTES:
             _receive(connection)
     _ended(connection)
-    return changes, size_bytes
+    return Reads(part.table, rows), size_bytes
 
 
 def _begun(connection: Connection) -> None:

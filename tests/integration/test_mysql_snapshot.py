@@ -109,7 +109,7 @@ def test_a_table_is_read_whole_by_any_primary_key(
     run = read(each_mysql_database, start="initial").open().take(copied)
 
     assert sorted(change.after[-1] for change in were_read(run) if change.after) == list(range(1, 6001))
-    assert len([each for each in run.transactions if each.id.startswith("read")]) >= 3
+    assert len([each for each in run.transactions if each.id.startswith("read")]) >= 2
 
 
 def test_values_that_were_read_are_those_of_the_log(

@@ -213,14 +213,14 @@ def test_a_table_is_read_whole_by_any_key(database: Database, make: Callable[...
     columns, values = KEYS[kind]
     database.execute(SETUP)
     database.execute(f"CREATE TABLE t ({columns})")
-    database.execute(f"INSERT INTO t SELECT {values} FROM generate_series(1, 6000) n")
+    database.execute(f"INSERT INTO t SELECT {values} FROM generate_series(1, 20000) n")
     if "PRIMARY" not in columns:
         database.execute("ALTER TABLE t REPLICA IDENTITY FULL")
 
     run = make(database, start="initial").open().take(streaming)
 
     numbers = [change.after[-1] for change in read(run, "t") if change.after]
-    assert sorted(numbers) == list(range(1, 6001))
+    assert sorted(numbers) == list(range(1, 20001))
     assert run.source.figures().get("chunks_again", 0) == 0
     assert len({each.position.encode() for each in run.transactions}) > 3
 
