@@ -67,6 +67,9 @@ class Beside:
             batches += made
             if merged.changes:
                 self.snapshot.delivered(here.reads)
+        if here.pending != self.snapshot.pending and not batches:
+            here = replace(here, reads=here.reads + 1, pending=self.snapshot.pending)  # type: ignore[type-var]
+            batches.append(Batch((), cast("Position", here), 0, 0))
         here, swaps = due(here)
         return batches + swaps, here
 

@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from cdcsync.errors import CdcsyncError
-from cdcsync.snapshot import Held, Opened, TooLarge
+from cdcsync.errors import CdcsyncError, Fatal
+from cdcsync.snapshot import Failed, Held, Opened, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -143,8 +143,10 @@ class ChunkThreads(Generic[C]):
                 return
         except TooMuch:
             self._said.put(TooLarge(number))
+        except Fatal as error:
+            self._say_if_wanted(number, Failed(number, error))
         except CdcsyncError as error:
-            self._report(number, error)
+            self._say_if_wanted(number, error)
         with self._lock:
             self._busy.pop(number, None)
         if connection is not None:
@@ -159,12 +161,12 @@ class ChunkThreads(Generic[C]):
             self._idle.append(connection)
         return True
 
-    def _report(self, number: int, error: CdcsyncError) -> None:
+    def _say_if_wanted(self, number: int, said: Failed | CdcsyncError) -> None:
         """An abandoned reading fails because it was cancelled."""
         with self._lock:
             wanted = number in self._busy
         if wanted:
-            self._said.put(error)
+            self._said.put(said)
 
     def _connected(self, number: int) -> C | None:
         """Return a connection for a chunk, None when it was abandoned before."""

@@ -97,12 +97,14 @@ def _anew(assembly: Assembly, pipeline: Pipeline | Lanes, names: Sequence[str]) 
     if found:
         msg = "what belongs to the table that is there would stay with it:\n" + "\n".join(found)
         raise Fatal(msg, hint="drop these, and make them again afterwards", status=ExitStatus.CONFIG)
+    failed = pipeline.figures()["snapshot"].get("failed", {})
     return [
         Pending(
             0,
             table.qualified,
             (),
             first=False,
+            only=any(each.qualified in failed for each in sources),
             stage=FILL,
             into=tuple(each.qualified for each in assembly.mapping.tables([table])),
         )

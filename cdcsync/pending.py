@@ -17,6 +17,8 @@ FILLED: Final = "filled"
 """The new table has all rows: it takes the other's place before anything more of the log is written."""
 KEPT: Final = "kept"
 """The new table has taken the other's place, which is kept current beside it."""
+FAILED: Final = "failed"
+"""Its rows could not be read: it is left alone, and its changes of the log with it, until it is built anew."""
 _READ: Final = frozenset({"", FILL})
 
 Key: TypeAlias = "tuple[str, ...]"
@@ -54,6 +56,8 @@ class Pending:
     """Of a table that is built anew at the target: one of those below."""
     into: tuple[str, ...] = ()
     """Qualified names of the targets that are built anew."""
+    error: str = ""
+    """Of a table that failed."""
     only: bool = False
     """The target that is there is not kept current: it lacks rows."""
 

@@ -16,7 +16,7 @@ from cdcsync.change import Batch, Change, Operation
 from cdcsync.errors import End, ExitStatus, Fatal, Finished, Incomplete, Rejected, Transient
 from cdcsync.metrics import Progress, State
 from cdcsync.reader import Limits, Reader, is_whole
-from cdcsync.rebuilding import routed
+from cdcsync.rebuilding import isolated, routed
 from cdcsync.rejected import Letter, NoLetters
 from cdcsync.rereading import completed
 
@@ -263,6 +263,7 @@ class Pipeline:
         if batch.rebuild is not None:
             self._rebuild(batch, batch.rebuild)
             return
+        batch = isolated(batch)
         batch, mapped = self._map(batch)
         if not mapped.changes and is_whole(mapped):
             self._held = batch.position

@@ -7,10 +7,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from cdcsync.change import Batch, Change, Operation, Rebuild, SchemaChange, Step
-from cdcsync.pending import FILL, FILLED, KEPT, Place
+from cdcsync.pending import FAILED, FILL, FILLED, KEPT, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterator, Mapping, Sequence
 
     from cdcsync.change import Item, Position, Table, Transaction
     from cdcsync.pending import Pending
@@ -63,8 +63,30 @@ def targets(pending: Sequence[Pending]) -> tuple[str, ...]:
 
 
 def figures(pending: Sequence[Pending]) -> dict[str, Any]:
-    """Return what is shown of the tables that are built anew, nothing when there are none."""
-    anew = [each for each in pending if each.into]
+    """Return what is shown of the tables that are built anew or have failed, nothing when there are none."""
+    failed = {each.table: each.error for each in pending if each.stage == FAILED}
+    return {**({"failed": failed} if failed else {}), **_anew([each for each in pending if each.into])}
+
+
+def isolated(batch: Batch) -> Batch:
+    """Return a batch of the source's without the changes of tables that have failed."""
+    pending: Sequence[Pending] = getattr(batch.position, "pending", ())
+    failed = {each.table for each in pending if each.stage == FAILED} if pending else ()
+    if not failed:
+        return batch
+    transactions = [_without(each, failed) for each in batch.transactions]
+    return replace(batch, transactions=transactions, changes=sum(len(each.items) for each in transactions))
+
+
+def _without(given: Transaction, failed: Container[str]) -> Transaction:
+    pairs = zip(given.items, given.ordinals, strict=True)
+    kept = [pair for pair in pairs if not (isinstance(pair[0], Change) and pair[0].table.qualified in failed)]
+    if len(kept) == len(given.items):
+        return given
+    return replace(given, items=[item for item, _ in kept], ordinals=[ordinal for _, ordinal in kept])
+
+
+def _anew(anew: Sequence[Pending]) -> dict[str, Any]:
     if not anew:
         return {}
     stage = FILL if any(each.stage == FILL for each in anew) else anew[0].stage

@@ -16,13 +16,14 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
-from cdcsync.pending import FILL, FILLED, Key, Pending
+from cdcsync.pending import FAILED, FILL, FILLED, Key, Pending
 from cdcsync.window import Window, fresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
     from cdcsync.change import Change
+    from cdcsync.errors import Fatal
     from cdcsync.window import View
 
 ROWS_FIRST: Final = 2_000
@@ -48,6 +49,8 @@ class Limits:
     window_bytes_max: int = 8 << 20
     """Of the keys noted for one chunk; past it the chunk is read again, smaller."""
     rows_per_s_max: int | None = None
+    isolate: bool = False
+    """Whether a table that cannot be read is left alone; else its error ends all."""
 
 
 @dataclass(slots=True)
@@ -125,7 +128,14 @@ class Held(NamedTuple):
     by: str
 
 
-Report: TypeAlias = Opened | Cut | Taken | TooLarge | Held
+class Failed(NamedTuple):
+    """A chunk cannot be read, as long as nobody does something about it."""
+
+    number: int
+    error: Fatal
+
+
+Report: TypeAlias = Opened | Cut | Taken | TooLarge | Held | Failed
 
 
 class ChunkReader(Protocol):
@@ -318,10 +328,22 @@ class Snapshot:
             self._unproven -= chunk.must_see
             self.figures.held_by = ""
             front.rows_max = self._next_size(chunk, report)
+        elif isinstance(report, Failed):
+            self._fail(chunk.pending.id, report.error)
         elif isinstance(report, TooLarge):
             self._again(chunk, chunk.rows_max // 2)
         else:
             self.figures.held_by = report.by
+
+    def _fail(self, owner: int, error: Fatal) -> None:
+        before = self._pending[owner]
+        if not self._limits.isolate or before.stage == FILL:
+            raise error
+        self._drop_from(owner, 0)
+        del self._fronts[owner]
+        self._pending[owner] = replace(
+            before, stage=FAILED, after=None, first=False, where="", keys=(), error=str(error)
+        )
 
     def _due(self, place: Any) -> list[Chunk]:
         """Return the chunks that may be merged, each the first of its table."""

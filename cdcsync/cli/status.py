@@ -26,8 +26,19 @@ def command(pipeline: str, *, as_json: bool) -> None:
     for name in ("started_us", "commit_time_us"):
         time_us = answer.pop(name, 0)
         answer[name.removesuffix("_us")] = datetime.fromtimestamp(time_us / 1e6, UTC).isoformat() if time_us else ""
-    for name, value in answer.pop("snapshot", {}).items():
-        answer[f"snapshot_{name}"] = ", ".join(value) if isinstance(value, list) else value
+    snapshot = answer.pop("snapshot", {})
+    failed = snapshot.pop("failed", {})
+    for name, value in snapshot.items():
+        answer[f"snapshot_{name}"] = _text(value)
     width = max(map(len, answer))
     for name, value in answer.items():
         click.echo(f"{name:<{width}}  {round(value, 1) if isinstance(value, float) else value}")
+    for table, error in failed.items():
+        click.echo(f"\ntable {table} failed and is left alone: {error}")
+        click.echo(f"  -> when that is mended: cdcsync rebuild {answer['pipeline']} {table}")
+
+
+def _text(value: object) -> object:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_text(each)}" for name, each in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else value

@@ -57,6 +57,7 @@ def reading(
         workers=config.snapshot_parallel,
         chunk_s=config.snapshot_chunk.total_seconds(),
         rows_per_s_max=config.rows_per_s_max,
+        isolate=config.on_table_error == "isolate",
     )
     return Beside(
         Snapshot(pending, reader, limits=limits, clock=clock, by_place=True),

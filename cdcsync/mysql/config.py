@@ -149,6 +149,8 @@ class MysqlSource(MysqlServerConfig):
     `now`, `earliest`, `{file: .., offset: ..}`, `{gtid: ..}` or `{time: ..}` only follow the log from there."""
     on_lost_position: OnLostPosition = OnLostPosition.STOP
     """When the log since the stored position is gone: stop, or clear the targets and copy everything again."""
+    on_table_error: Literal["stop", "isolate"] = "stop"
+    """When a table cannot be read: stop, or leave that one alone, shown by `status`, until `cdcsync rebuild`."""
     snapshot_parallel: int = Field(2, ge=1, le=16)
     """Chunks of rows read at once, each in a session of its own."""
     snapshot_chunk: Duration = Field(timedelta(milliseconds=500), gt=timedelta(0))

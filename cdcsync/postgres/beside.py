@@ -78,6 +78,7 @@ def reading(
         workers=config.snapshot_parallel,
         chunk_s=config.snapshot_chunk.total_seconds(),
         rows_per_s_max=config.rows_per_s_max,
+        isolate=config.on_table_error == "isolate",
     )
     # A table that joined had writers before it was published: they have to end, however long they idle.
     unproven = running(connection, idle=not all(each.first for each in pending))

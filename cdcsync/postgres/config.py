@@ -158,6 +158,8 @@ class PostgresSource(PostgresServerConfig):
     `now` follows the log from here on."""
     on_lost_position: Literal["stop", "snapshot"] = "stop"
     """When the log since the stored position is gone: stop, or clear the targets and copy everything again."""
+    on_table_error: Literal["stop", "isolate"] = "stop"
+    """When a table cannot be read: stop, or leave that one alone, shown by `status`, until `cdcsync rebuild`."""
     snapshot_parallel: int = Field(2, ge=1, le=16)
     """Chunks of rows read at once, each on a connection of its own."""
     snapshot_chunk: Duration = timedelta(milliseconds=500)

@@ -144,3 +144,35 @@ def test_a_binlogs_source_reads_by_keys(each_mysql_database: MysqlDatabase, read
         (Operation.READ, None, (1, b"\x00\xff", 1)),
         (Operation.READ, None, (3, b"c", 3)),
     }
+
+
+def test_a_table_that_fails_is_left_alone_and_brought_back(job: Job) -> None:
+    job.source.execute(
+        "CREATE TABLE bad (id int PRIMARY KEY, v int); INSERT INTO bad SELECT n, n FROM generate_series(1, 9) n"
+    )
+    job.source.execute("CREATE FUNCTION broken(int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$")
+    job.tables = "['public.orders', 'public.bad']"
+    job.source_section = job.source_section.replace(
+        ", retain: {time: 1h}", ", on_table_error: isolate, snapshot_where: {public.bad: 'public.broken(id)'}"
+    )
+    process = job.command.start("run", job.path)
+    arrived(process, lambda: same(job.source, job.target))
+
+    def failed() -> dict[str, str]:
+        got: dict[str, str] = json.loads(ran(job.command("status", job.path, "--json")))["snapshot"].get("failed", {})
+        return got
+
+    arrived(process, lambda: "public.bad" in failed())
+    assert "no" in failed()["public.bad"]
+    shown = ran(job.command("status", job.path))
+    assert "cdcsync rebuild orders public.bad" in shown
+    job.source.execute("UPDATE bad SET v = 0 WHERE id = 1; INSERT INTO orders VALUES (50, 'on', 1)")
+    arrived(process, lambda: same(job.source, job.target))
+    assert job.target.query("SELECT count(*) FROM bad") == [(0,)]
+
+    ran(job.command("rebuild", job.path, "public.bad"))
+
+    job.source.execute("INSERT INTO bad VALUES (10, 10)")
+    arrived(process, lambda: same(job.source, job.target, "SELECT id, v FROM bad ORDER BY id"))
+    assert failed() == {}
+    assert stopped(process)[0] == 0
