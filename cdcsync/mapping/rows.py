@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cdcsync.change import Change, Operation, Transaction
+from cdcsync.reads import Reads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -54,13 +55,17 @@ def renamed(given: Transaction, targets: Mapping[int, Table]) -> Transaction | N
     )
 
 
-def swapped(items: Sequence[Change], target: Table) -> list[Item]:
+def swapped(items: Sequence[Change], target: Table) -> Sequence[Item]:
     """Return these changes with the target as their table and the same row objects."""
+    if type(items) is Reads:
+        return Reads(target, items.rows)
     return [_new(_CHANGE, (target, item[1], item[2], item[3])) for item in items]
 
 
-def projected(items: Sequence[Change], target: Table, project: Callable[[Row], Row]) -> list[Item]:
+def projected(items: Sequence[Change], target: Table, project: Callable[[Row], Row]) -> Sequence[Item]:
     """Return these changes with the target as their table and rows of its columns."""
+    if type(items) is Reads:
+        return Reads(target, [project(row) for row in items.rows])
     made: list[Item] = []
     for item in items:
         before, after = item[2], item[3]

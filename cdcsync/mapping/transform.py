@@ -374,8 +374,6 @@ class _Output:
 def _direct(plan: Plan | Several, items: Sequence[Item]) -> Sequence[Item] | None:
     """Map row changes in which nothing has to be looked at; None when an expression fails on one after all."""
     assert isinstance(plan, Plan)  # noqa: S101  several are never direct
-    if type(items) is Reads:
-        return _read(plan, items)
     changes = cast("Sequence[Change]", items)
     if plan.project is None:
         return rows.swapped(changes, plan.target)
@@ -384,18 +382,6 @@ def _direct(plan: Plan | Several, items: Sequence[Item]) -> Sequence[Item] | Non
     try:
         return rows.projected(changes, plan.target, plan.project)
     except FAILURES:
-        return None
-
-
-def _read(plan: Plan, items: Reads) -> Sequence[Item] | None:
-    """Map rows that were read, as `_direct` does."""
-    if plan.project is None:
-        return Reads(plan.target, items.rows)
-    try:
-        return Reads(plan.target, [plan.project(row) for row in items.rows])
-    except FAILURES:
-        if plan.computed is None:
-            raise
         return None
 
 
