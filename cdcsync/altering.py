@@ -67,13 +67,13 @@ class Altering:
         if self._follows(table).mode is Mode.STOP:
             return False
         applied = self._applied(table)
-        return table in missing if applied is None else bool(steps(applied.table, table))
+        return table in missing if applied is None else bool(steps(applied.table, table)) and self._is_ours(applied)
 
     def prepare(self, met: Met) -> Table:
         """Alter the target; return the table as its rows are written: without the columns that it does not follow."""
         table, follows = met.table, self._follows(met.table)
         applied = self._applied(table) if follows.mode is not Mode.STOP else None
-        if applied is None:
+        if applied is None or not self._is_ours(applied):
             return table
         done = chosen(follows, applied, met)
         if done:
@@ -85,8 +85,15 @@ class Altering:
 
     def settle(self, met: Met) -> None:
         """Note what the target looks like that was created or found to fit."""
-        if self._follows(met.table).mode is not Mode.STOP and self._applied(met.table) is None:
-            self._keep(met.table, met.version)
+        if self._follows(met.table).mode is Mode.STOP:
+            return
+        applied = self._applied(met.table)
+        if applied is None or not self._is_ours(applied):
+            self._keep(met.table, max(met.version, applied.version if applied is not None else 0))
+
+    def _is_ours(self, applied: Applied) -> bool:
+        """Return whether the entry is still what it was: what another entry makes is checked, as at the first start."""
+        return applied.entry == self._follows(applied.table).entry
 
     def move(self, item: SchemaChange, version: int) -> None:
         """Follow a table to another name, or drop it."""
@@ -106,7 +113,7 @@ class Altering:
             self._keep(replace(there, schema=new.schema, name=new.name), version)
 
     def _keep(self, table: Table, version: int) -> None:
-        applied = Applied(table, version)
+        applied = Applied(table, version, self._follows(table).entry)
         self._ground.keep(table, applied)
         self._all()[table.schema, table.name] = applied
         self.altered = True
@@ -133,7 +140,7 @@ def planned(
     name: str, follows: Follows, applied: Applied | None, table: Table, statements: Callable[[Step], Iterable[str]]
 ) -> list[Planned] | None:
     """Return what becomes of a target when the log comes to the table as it is; None where nobody alters it."""
-    if follows.mode is Mode.STOP or applied is None:
+    if follows.mode is Mode.STOP or applied is None or applied.entry != follows.entry:
         return None
     done = chosen(follows, applied, Met(table, applied.version))
     return [Planned(name, ALTERED, statement) for step in done for statement in statements(step)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
@@ -69,6 +69,8 @@ class Follows:
     include: frozenset[Alteration] | None = None
     """None: all but the drop of a whole table."""
     exclude: frozenset[Alteration] = frozenset()
+    entry: str = field(default="", compare=False)
+    """Stands for what else its entry says: after another entry it is no change of the source that makes a difference."""
 
     def takes(self, kind: Alteration) -> bool:
         """Return whether the target follows a change of this kind."""
@@ -83,6 +85,8 @@ class Applied(NamedTuple):
     table: Table
     version: int
     """Of the transaction for which it was altered last."""
+    entry: str = ""
+    """As `Follows.entry` was then."""
 
 
 class Met(NamedTuple):
@@ -289,23 +293,25 @@ def met(batch: Batch) -> dict[Table, Met]:
     return found
 
 
-def encode_table(table: Table) -> str:
-    """Return a table version as text, for a sink to keep."""
+def encode(applied: Applied) -> str:
+    """Return what a target looks like as text, without the version, for a sink to keep."""
+    table = applied.table
     columns = [
         {"name": each.name, "type": _fields(each.type), "nullable": each.nullable, "generated": each.generated}
         for each in table.columns
     ]
-    shown = {"schema": table.schema, "name": table.name, "columns": columns, "key": table.key}
+    shown = {"schema": table.schema, "name": table.name, "columns": columns, "key": table.key, "entry": applied.entry}
     return orjson.dumps(shown).decode()
 
 
-def decode_table(text: str) -> Table:
-    """Return the table version of a text that `encode_table` made."""
+def decode(text: str, version: int) -> Applied:
+    """Return what a target looks like, of a text that `encode` made."""
     shown = orjson.loads(text)
     columns = tuple(
         Column(each["name"], _type(each["type"]), each["nullable"], each["generated"]) for each in shown["columns"]
     )
-    return Table(shown["schema"], shown["name"], columns, tuple(shown["key"]))
+    table = Table(shown["schema"], shown["name"], columns, tuple(shown["key"]))
+    return Applied(table, version, shown["entry"])
 
 
 _PLAIN: Final[Mapping[str, Callable[[Any], Any]]] = {

@@ -103,6 +103,7 @@ class Life:
         """Wait until it is so, while the pipeline runs."""
         end = time.monotonic() + WAIT_S
         while not reached():
-            assert self.fault is None, self.fault
+            if self.fault is not None:
+                raise self.fault
             assert time.monotonic() < end, f"never reached; {self.pipeline.progress.fault}"
             time.sleep(PATIENCE_S)

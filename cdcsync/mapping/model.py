@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -217,11 +218,12 @@ class TableMapping(BaseModel):
     @property
     def follows(self) -> Follows:
         """How the target follows changes of the source table."""
-        said = self.schema_changes
+        said, whole = self.schema_changes, self.model_dump_json(exclude={"schema_changes", "types", "examples"})
+        entry = hashlib.sha256(whole.encode()).hexdigest()[:16]
         if isinstance(said, Mode):
-            return Follows(said)
+            return Follows(said, entry=entry)
         include = None if said.include is None else frozenset(said.include)
-        return Follows(said.mode, include, frozenset(said.exclude))
+        return Follows(said.mode, include, frozenset(said.exclude), entry)
 
     @property
     def expressions(self) -> dict[tuple[str, ...], str]:

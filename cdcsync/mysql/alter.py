@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from cdcsync.altering import misfit, planned, refused
 from cdcsync.connectors import Planned
 from cdcsync.errors import End, Transient
-from cdcsync.evolution import NAME, Alteration, Applied, decode_table, encode_table
+from cdcsync.evolution import NAME, Alteration, Applied, decode, encode
 from cdcsync.mysql.connection import connect, quoted
 from cdcsync.mysql.declare import declarations
 from cdcsync.mysql.errors import MysqlError, describe, verdict
@@ -81,7 +81,7 @@ class MysqlGround:
                 return {}
             query = f"SELECT shape, version FROM {self._table} WHERE pipeline = %s"  # noqa: S608  quoted
             rows = connection.execute(query, [self._pipeline])
-        applied = [Applied(decode_table(str(shape)), int(version)) for shape, version in rows]
+        applied = [decode(str(shape), int(version)) for shape, version in rows]
         return {(each.table.schema, each.table.name): each for each in applied}
 
     def keep(self, table: Table, applied: Applied | None) -> None:
@@ -91,7 +91,7 @@ class MysqlGround:
                 query = f"DELETE FROM {self._table} WHERE pipeline = %s AND target = %s"  # noqa: S608  quoted
                 connection.execute(query, [self._pipeline, table.qualified])
                 return
-            values = [self._pipeline, table.qualified, applied.version, encode_table(applied.table)]
+            values = [self._pipeline, table.qualified, applied.version, encode(applied)]
             connection.execute(_KEEP.format(table=self._table), values)
 
     def alter(self, table: Table, done: Sequence[Step]) -> None:

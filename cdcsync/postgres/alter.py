@@ -11,7 +11,7 @@ from psycopg import sql
 from cdcsync.altering import misfit, planned, refused
 from cdcsync.connectors import Planned
 from cdcsync.errors import End, Transient
-from cdcsync.evolution import NAME, Alteration, Applied, decode_table, encode_table
+from cdcsync.evolution import NAME, Alteration, Applied, decode, encode
 from cdcsync.postgres.connection import connect
 from cdcsync.postgres.errors import describe, verdict
 from cdcsync.postgres.target import Target, creatable
@@ -74,7 +74,7 @@ class PostgresGround:
             return {}
         query = sql.SQL("SELECT shape, version FROM {} WHERE pipeline = %s").format(self._table)
         rows = self._connection.execute(query, [self._pipeline]).fetchall()
-        applied = [Applied(decode_table(shape), version) for shape, version in rows]
+        applied = [decode(shape, version) for shape, version in rows]
         return {(each.table.schema, each.table.name): each for each in applied}
 
     def keep(self, table: Table, applied: Applied | None) -> None:
@@ -83,7 +83,7 @@ class PostgresGround:
             query = sql.SQL("DELETE FROM {} WHERE pipeline = %s AND target = %s").format(self._table)
             self._connection.execute(query, [self._pipeline, table.qualified])
             return
-        values = [self._pipeline, table.qualified, applied.version, encode_table(applied.table)]
+        values = [self._pipeline, table.qualified, applied.version, encode(applied)]
         self._connection.execute(sql.SQL(_KEEP).format(table=self._table), values)
 
     def alter(self, table: Table, done: Sequence[Step]) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cdcsync.altering import misfit, planned, refused
 from cdcsync.connectors import Planned
 from cdcsync.errors import End
-from cdcsync.evolution import NAME, Alteration, Applied, decode_table, encode_table
+from cdcsync.evolution import NAME, Alteration, Applied, decode, encode
 from cdcsync.sql import create_table, misfits, names, quote
 from cdcsync.sqlite.errors import Verdict, translated, verdict
 from cdcsync.sqlite.store import table_there
@@ -68,9 +68,7 @@ class SqliteGround:
         if table_there(connection, NAME) is None:
             return {}
         query = f"SELECT shape, version FROM {NAME} WHERE pipeline = ?"  # noqa: S608  a constant
-        applied = [
-            Applied(decode_table(shape), version) for shape, version in connection.execute(query, (self._pipeline,))
-        ]
+        applied = [decode(shape, version) for shape, version in connection.execute(query, (self._pipeline,))]
         return {(each.table.schema, each.table.name): each for each in applied}
 
     def keep(self, table: Table, applied: Applied | None) -> None:
@@ -79,7 +77,7 @@ class SqliteGround:
             query = f"DELETE FROM {NAME} WHERE pipeline = ? AND target = ?"  # noqa: S608  a constant
             self._connect().execute(query, (self._pipeline, table.qualified))
             return
-        row = (self._pipeline, table.qualified, applied.version, encode_table(applied.table))
+        row = (self._pipeline, table.qualified, applied.version, encode(applied))
         self._connect().execute(_KEEP, row)
 
     def alter(self, table: Table, done: Sequence[Step]) -> None:

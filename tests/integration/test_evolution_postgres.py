@@ -9,6 +9,8 @@ import pytest
 from fix_evolution import Flow
 from fix_postgres import Database, drop_database, make_database
 
+from cdcsync.errors import Fatal
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -232,3 +234,17 @@ def test_a_table_made_under_a_glob_is_carried_while_the_pipeline_runs(
         database.execute("INSERT INTO made VALUES (2, 'y')")
 
         life.until(lambda: same(database, target, "made"))
+
+
+def test_another_entry_is_no_change_of_the_source(database: Database, target: Database, tmp_path: Path) -> None:
+    database.execute(f"{TABLE}; {ROWS}")
+    with flow(tmp_path, database, target, "evolve").running() as life:
+        streaming(life, database, target)
+
+    with (
+        pytest.raises(Fatal, match="column twice is missing: ALTER TABLE"),
+        flow(tmp_path, database, target, "evolve", columns={"twice": "n * 2"}).running() as life,
+    ):
+        life.until(lambda: False)
+
+    assert "twice" not in shape(target)
