@@ -8,6 +8,7 @@ from cdcsync.connectors import Connector, SinkSpec, StoreSpec
 from cdcsync.elastic.check import check, identity
 from cdcsync.elastic.config import ElasticSinkConfig, ElasticStoreConfig, from_url
 from cdcsync.elastic.rebuild import obstacles
+from cdcsync.elastic.scan import sink_scanner
 from cdcsync.elastic.sink import ElasticSink
 from cdcsync.elastic.store import ElasticStore, clear, look, put
 from cdcsync.ports import Guarantee
@@ -38,6 +39,7 @@ CONNECTOR = Connector(
         guarantee=_guarantee,
         identity=identity,
         check=check,
+        scanner=sink_scanner,
         places=True,
         obstacles=obstacles,
         again="documents pass through older states and are right again once it has caught up",

@@ -121,7 +121,12 @@ def test_documents_from_postgres_survive_kills_of_everything(
             counts[index] = len(rows)
             assert wrong(cluster, index, rows)[:5] == []
         assert connection.execute("SELECT max(n) FROM notes").fetchone() != (0,)
+    pipeline.write({"elasticsearch": {"hosts": [server.url]}}, tables=tuple(ROWS))
+    same = pipeline.command("verify", str(pipeline.file), "--patience=1")
+    assert same.returncode == 0, same.stdout + same.stderr
     server.ask("POST", "/notes/_update/7?refresh=true", {"doc": {"n": -1}})
+    other = pipeline.command("verify", str(pipeline.file), "--patience=1")
+    assert other.returncode == 1, other.stdout + other.stderr
     assert [each.split(":")[0] for each in wrong(cluster, "notes", database.query(ROWS["notes"]))] == ["notes 7"]
     with capsys.disabled():
         said = ", ".join(f"{index} {count}" for index, count in counts.items())
