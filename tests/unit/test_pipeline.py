@@ -89,6 +89,41 @@ def test_all_of_the_log_arrives_and_the_order_durable_saved_acknowledged_holds()
     check_steps(recorder.steps, MemoryPosition.decode)
 
 
+class LateSink(MemorySink):
+    """Says of no batch that it is durable before it is asked."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        super().__init__(database)
+        self._under_way: list[Batch] = []
+
+    def write(self, batch: Batch) -> Position | None:
+        self._under_way.append(batch)
+        return None
+
+    def arrived(self) -> Position | None:
+        durable = None
+        while self._under_way:
+            durable = super().write(self._under_way.pop(0))
+        return durable
+
+    def flush(self) -> Position | None:
+        return self.arrived()
+
+
+def test_what_a_sink_has_under_way_is_stored_when_nothing_more_comes() -> None:
+    log: Sequence[Sequence[Item]] = [[inserted(n)] for n in range(20)]
+    source, database, recorder = MemorySource(log), MemoryDatabase(), Recorder()
+    pipeline = Pipeline(source, Unmapped(), LateSink(database), policy=POLICY, surroundings=quick(recorder))
+
+    run_until(pipeline, lambda: pipeline.progress.position == "1:20:0")
+
+    assert len(database.rows["shop.orders"]) == 20
+    assert pipeline.progress.changes == 20
+    assert pipeline.progress.transactions == 20
+    assert source.acknowledged[-1] == "1:20:0"
+    check_steps(recorder.steps, MemoryPosition.decode)
+
+
 class FailingSink(MemorySink):
     """Fails every third write before it, and every fifth after it: its answer is lost."""
 
