@@ -17,6 +17,9 @@ cdef class Rows:
     cdef Framing _framing
     cdef dict _plans
     cdef object _dummy
+    cdef public object waiting
+
+    cpdef bint again(self) except -1
 
     cpdef begin(self)
 

@@ -13,6 +13,7 @@ from cdcsync.errors import ExitStatus, Fatal
 from cdcsync.mysql import binlog, compressed
 from cdcsync.mysql.identity import check_born
 from cdcsync.mysql.position import OFFSET_BITS, MysqlPosition, Prepared, Within, version_of
+from cdcsync.mysql.schema import Unproved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,6 +81,15 @@ class Rows:
         self._framing = framing
         self._plans: dict[int, Plan] = {}
         self._dummy = DUMMY_TABLE
+        self.waiting: tuple[bytes, int, str] | None = None
+        """A table map of which it is still being proved what the catalogue says; nothing is to be taken before."""
+
+    def again(self) -> bool:
+        """Take the table map that waits; return whether none does any more."""
+        if self.waiting is not None:
+            (event, end, gtid), self.waiting = self.waiting, None
+            self.map(event, end, gtid)
+        return self.waiting is None
 
     def begin(self) -> None:
         """Forget the numbers of old table maps when there are many: each statement names its tables anew."""
@@ -95,6 +105,8 @@ class Rows:
             return
         try:
             self._plans[number] = self._tables.plan(event, end, body, self._framing)
+        except Unproved:
+            self.waiting = event, end, gtid
         except (ValueError, IndexError, KeyError) as error:
             raise self.broken("a table map", gtid, error) from None
         except Fatal as fault:
@@ -182,10 +194,17 @@ class Groups:
         """Whether a group is open."""
         return self._state != OUT
 
+    @property
+    def waits(self) -> bool:
+        """Whether nothing can be taken before it is proved what a table was."""
+        return self._rows.waiting is not None
+
     def drain(self, stream: Stream) -> bool:
         """Take what was received, until a batch is full or rows of an XA transaction are due; return whether all was."""
         assembler, read = self._assembler, stream.read
         while not assembler.full and self.decided is None:
+            if self._rows.waiting is not None and not self._rows.again():
+                return True
             if self._inner is not None:
                 self._take_inner()
                 continue

@@ -7,7 +7,8 @@ altered the table. This is proved from the log between, read on a connection of 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cdcsync.errors import Fatal
 from cdcsync.mysql import binlog, compressed, logs
@@ -18,7 +19,7 @@ from cdcsync.mysql.query import effects
 from cdcsync.mysql.types import FULL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from cdcsync.mysql.connection import Connection
     from cdcsync.mysql.query import Name
@@ -26,23 +27,46 @@ if TYPE_CHECKING:
     from cdcsync.mysql.table_map import Layout
     from cdcsync.mysql.types import Hints
 
-SCAN_WAIT_S: Final = 1.0
+SCAN_WAIT_S: Final = 0.1
+SLICE_S: Final = 0.25
+"""How long one look through the log may hold up its reading."""
+LOOK_AT: Final = 500
+"""Events between two looks at the clock."""
 
 Place = tuple[int, int]
 """A file's number and an offset in it."""
 
 
+class Unproved(Exception):  # noqa: N818  no verdict yet
+    """The log is still being looked through: ask the same again."""
+
+
+class _Proof(NamedTuple):
+    asked: tuple[str, str, str, int]
+    """Database and table, file and offset."""
+    hints: Hints
+    scan: Generator[None, None, None]
+
+
 class Schema:
     """The catalogue of the server whose log is read."""
 
-    def __init__(self, connect: Callable[[], Connection], dump: Callable[[Connection], Stream]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Connection],
+        dump: Callable[[Connection], Stream],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._connect = connect
         self._dump = dump
         """Makes a dump, with a reader's number of its own, out of a connection."""
+        self._clock = clock
         self._altered: list[tuple[Place, Name]] = []
         """Tables that statements altered, after the place where the first proof began."""
         self._scanned: tuple[Place, Place] | None = None
         """From where to where that was looked at."""
+        self._proof: _Proof | None = None
+        """What is being proved."""
 
     def look(self, schema: str, name: str) -> Hints | None:
         """Return what the catalogue says now."""
@@ -50,19 +74,40 @@ class Schema:
             return hints(connection, schema, name)
 
     def prove(self, layout: Layout, file: str, offset: int) -> Hints:
-        """Return what the catalogue says, proved to hold for the log at that place. Raises Fatal when it is not."""
+        """Return what the catalogue says, proved to hold for the log at that place. Raises Fatal when it is not.
+
+        Looks for `SLICE_S` and raises Unproved where that is not enough: asked again it goes on.
+        """
+        asked = layout.schema, layout.name, file, offset
+        if self._proof is None or self._proof.asked != asked:
+            self.close()
+            self._proof = self._begun(layout, asked)
+        proof, until = self._proof, self._clock() + SLICE_S
+        for _ in proof.scan:
+            if self._clock() >= until:
+                raise Unproved
+        self._proof = None
+        place, name = (file_number(file), offset), (layout.schema, layout.name)
+        if any(at > place and altered == name for at, altered in self._altered):
+            raise _unknown(layout, f"{file}:{offset}", "was altered since")
+        return proof.hints
+
+    def close(self) -> None:
+        """Leave off what is being proved. Never raises."""
+        proof, self._proof = self._proof, None
+        if proof is not None:
+            proof.scan.close()
+
+    def _begun(self, layout: Layout, asked: tuple[str, str, str, int]) -> _Proof:
+        _, _, file, offset = asked
         with self._connect() as connection:
             found = hints(connection, layout.schema, layout.name)
             end = logs.end(connection)
         if found is None:
             raise _unknown(layout, f"{file}:{offset}", "is gone since")
-        self._scan(file, offset, end.file, end.offset)
-        place, name = (file_number(file), offset), (layout.schema, layout.name)
-        if any(at > place and altered == name for at, altered in self._altered):
-            raise _unknown(layout, f"{file}:{offset}", "was altered since")
-        return found
+        return _Proof(asked, found, self._scan(file, offset, end.file, end.offset))
 
-    def _scan(self, file: str, offset: int, end_file: str, end_offset: int) -> None:
+    def _scan(self, file: str, offset: int, end_file: str, end_offset: int) -> Generator[None, None, None]:
         """Note what statements alter, from a place up to the log's end, as far as that was not looked at."""
         start, end = (file_number(file), offset), (file_number(end_file), end_offset)
         here = start
@@ -72,16 +117,21 @@ class Schema:
             file = f"{file.rpartition('.')[0]}.{here[0]:06d}"
         if here >= end:
             return
-        with self._connect() as connection:
-            stream = self._dump(connection)
+        stream = self._dump(self._connect())
+        try:
             stream.start_at(file, here[1])
             framing = Framing(file, here[1])
+            count = 0
             while (file_number(framing.file), framing.offset) < end:
                 event = stream.read()
                 if event is None:
                     stream.wait(SCAN_WAIT_S)
-                    continue
-                self._note(framing, event)
+                else:
+                    self._note(framing, event)
+                    count += 1
+                if event is None or count % LOOK_AT == 0:
+                    yield
+        finally:
             stream.close()
         self._scanned = start, end
 

@@ -188,6 +188,7 @@ class MysqlBinlog:
         session, self._session = self._session, None
         if session is not None:
             session.stream.close()
+            session.tables.close()
             if session.decision is not None:
                 session.decision.close()
 
@@ -468,6 +469,8 @@ class MysqlBinlog:
         session.skip_to = 0
 
     def _wait(self, session: _Session, timeout_s: float) -> bool:
+        if (session.decision or session.groups).waits:
+            return True  # what it waits for takes its time; more of the log would only pile up
         return (session.decision or session.stream).wait(timeout_s)
 
     def _taken(self, session: _Session, now: float) -> Batch | None:

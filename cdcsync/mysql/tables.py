@@ -77,7 +77,7 @@ class Tables:
         layout = table_map.parse(event, 19, end, self._dialect)
         name = layout.schema, layout.name
         old = self._plans.get(name)
-        statement = self._statements.pop(name, None)
+        statement = self._statements.get(name)
         if old is not None and old.body == body and statement is None:
             return old
         if not self._wants(name):
@@ -86,7 +86,12 @@ class Tables:
         else:
             plan = self._wanted(layout, body, framing, (old, statement))
         self._plans[name] = plan
+        self._statements.pop(name, None)
         return plan
+
+    def close(self) -> None:
+        """Leave off what is being proved. Never raises."""
+        self._schema.close()
 
     def _wanted(self, layout: Layout, body: bytes, framing: Framing, before: tuple[Plan | None, str | None]) -> Plan:
         if layout.names:

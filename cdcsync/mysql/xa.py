@@ -67,6 +67,8 @@ class Decision:
         while not self._assembler.full:
             if self._stage is _Stage.DONE:
                 return False
+            if self.waits and not self._rows.again():
+                return True
             if self._inner is not None:
                 self._take_inner(self._inner)
                 continue
@@ -75,6 +77,11 @@ class Decision:
                 return True
             self._take(event_or_none)
         return False
+
+    @property
+    def waits(self) -> bool:
+        """Whether nothing can be taken before it is proved what a table was."""
+        return self._stage is _Stage.ROWS and self._rows.waiting is not None
 
     @property
     def done(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,7 @@ from fix_mysql import drop_mysql_database, make_mysql_database
 from fix_mysql_source import begun, has_changes
 
 from cdcsync.errors import Fatal
+from cdcsync.mysql import schema
 from cdcsync.types import Kind
 
 if TYPE_CHECKING:
@@ -126,3 +128,40 @@ def test_types_that_mariadb_logs_as_bytes_are_known_by_the_catalogue(
         Kind.UUID, Kind.OPAQUE, Kind.OPAQUE, Kind.JSON,
     ]  # fmt: skip
     drop_mysql_database(database)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "INSERT INTO t VALUES (1, 2)",
+        "XA START 'x'; INSERT INTO t VALUES (1, 2); XA END 'x'; XA PREPARE 'x'; XA COMMIT 'x'",
+    ],
+    ids=["plain", "xa"],
+)
+def test_a_proof_over_a_long_log_lets_every_poll_return(
+    bare: MysqlDatabase, read: Callable[..., MysqlRun], monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """Each look is cut short after some events here, as it is after a quarter of a second."""
+    monkeypatch.setattr(schema, "SLICE_S", -1.0)
+    monkeypatch.setattr(schema, "LOOK_AT", 50)
+    bare.execute("CREATE TABLE t (id int PRIMARY KEY, a int); CREATE TABLE u (id int PRIMARY KEY)")
+    run = begun(read(bare))
+    position = run.encoded()
+    run.source.close()
+    bare.execute(first)
+    bare.execute("INSERT INTO t VALUES (3, 4)")
+    bare.execute("; ".join(f"INSERT INTO u VALUES ({n})" for n in range(300)))
+
+    again = read(bare).open(position, 1)
+    held = 0
+    until = time.monotonic() + 40
+    while len(again.changes) < 302:
+        batch = again.source.poll(0.001)
+        if batch is not None:
+            again.transactions.extend(batch.transactions)
+        session = again.source._session
+        held += session is not None and (session.decision or session.groups).waits
+        assert time.monotonic() < until, (held, str(again.changes)[:2000])
+
+    assert held >= 1
+    assert [change.after for change in again.changes] == [(1, 2), (3, 4), *[(n,) for n in range(300)]]
