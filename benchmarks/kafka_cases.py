@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
 import sys
+import threading
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 
 from benchmarks import figures, mysql_traffic, peers, postgres_cases, traffic
 from benchmarks.figures import Bench, Result, folder
@@ -23,6 +25,8 @@ from cdcsync.testing.trace import read_steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from cdcsync.testing.servers import PostgresServer
 
 PARTITIONS = 3
 QUIET_S = 2.0
@@ -164,7 +168,78 @@ def _prove_ids(got: list[str], want: list[str]) -> None:
         raise RuntimeError(msg)
 
 
+def kafka_latency(rows: int, rounds: int) -> Result:
+    """Commit at PostgreSQL to a read_committed consumer, at 1,000 transactions a second, with and without transactions."""
+    result = Result("postgres-kafka-latency", rows, proved="every transaction, by commit timestamps")
+    with ExitStack() as stack:
+        source = stack.enter_context(postgres_cases.server(track_commit_timestamp="on"))
+        kafka, place = stack.enter_context(broker()), stack.enter_context(folder())
+        source.execute("create sequence bench_ids")
+        for delivery in ("exactly_once", "idempotent"):
+            latencies = _latencies(source, kafka, place, delivery, max(10, rows * rounds // 1000))
+            for share in (50, 90, 99):
+                result.values[f"{delivery}_p{share}_ms"] = round(latencies[len(latencies) * share // 100], 2)
+    return result
+
+
+def _latencies(source: PostgresServer, kafka: KafkaServer, place: Path, delivery: str, seconds: int) -> list[float]:
+    section = sink(kafka, delivery)
+    section["kafka"]["delivery"] = delivery
+    ours = Ours(delivery, place)
+    ours.configure(postgres(source), section)
+    ours.take_position(source.password)
+    contender = ours.start(source.password)
+    arrivals = Arrivals(kafka, delivery)
+    script = place / "one.sql"
+    script.write_text("insert into bench select nextval('bench_ids'), 1, 'n', 'a', 1.5, now(), true, 's';\n")
+    ((first,),) = source.query("select last_value from bench_ids")
+    time.sleep(3)
+    subprocess.run(
+        [source.bin / "pgbench", "-n", "-f", script, "-R", "1000", "-c", "4", "-T", str(seconds), source.url()],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    query = f"select id, (extract(epoch from pg_xact_commit_timestamp(xmin)) * 1000000)::bigint from bench where id > {first}"
+    committed = dict(source.query(query))
+    contender.wait_for(lambda: arrivals.count() >= len(committed), 60)
+    contender.finish()
+    seen = arrivals.stop()
+    return sorted((seen[one] - at) / 1000 for one, at in committed.items())
+
+
+class Arrivals:
+    """Notes when a read_committed consumer sees each row."""
+
+    def __init__(self, kafka: KafkaServer, topic: str) -> None:
+        settings = kafka.client(
+            group_id="arrivals", isolation_level="read_committed", enable_auto_commit=False, fetch_wait_max_ms=5
+        )
+        self._consumer = Consumer(settings)
+        self._consumer.assign([TopicPartition(topic, part, OFFSET_END) for part in range(PARTITIONS)])
+        self._seen: dict[int, int] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def count(self) -> int:
+        """Return how many rows were seen."""
+        return len(self._seen)
+
+    def stop(self) -> dict[int, int]:
+        """Return when each was seen, microseconds since 1970."""
+        self._stop.set()
+        self._thread.join()
+        self._consumer.close()
+        return self._seen
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            for message in self._consumer.consume(1000, 0.005):
+                if message.error() is None and message.key() is not None:
+                    self._seen.setdefault(orjson.loads(message.key() or b"")["id"], time.time_ns() // 1000)
+
+
 BENCHES = (
     Bench("postgres-kafka", str(postgres_kafka.__doc__), 500_000, postgres_kafka),
+    Bench("postgres-kafka-latency", str(kafka_latency.__doc__), 10_000, kafka_latency),
     Bench("mysql-kafka", str(mysql_kafka.__doc__), 500_000, mysql_kafka),
 )

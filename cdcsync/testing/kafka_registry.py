@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Self
 import orjson
 
 from cdcsync.testing.kafka_builds import registry
-from cdcsync.testing.processes import Process, free_port, private_directory
+from cdcsync.testing.processes import Process, low_port, private_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ class SchemaRegistry:
     host: Final = "127.0.0.1"
 
     def __init__(self) -> None:
-        self.port = free_port()
+        self.port = low_port()
         self.directory = private_directory("registry-")
         self._process = Process("Apicurio", self.directory / "log", death="KILL")
 

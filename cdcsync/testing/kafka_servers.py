@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 
 from cdcsync.testing import certificates, processes
 from cdcsync.testing.kafka_builds import jars
-from cdcsync.testing.processes import Process, ServerFault, free_port, private_directory, unprivileged
+from cdcsync.testing.processes import Process, ServerFault, low_port, private_directory, unprivileged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,7 +77,7 @@ class KafkaServer:
         heap: str = "512m",
         cluster: str = CLUSTER,
     ) -> None:
-        self.port, self._controller, self.tls_port, self.sasl_port = (free_port() for _ in range(4))
+        self.port, self._controller, self.tls_port, self.sasl_port = (low_port() for _ in range(4))
         self._java = [*java, f"-Xmx{heap}"]
         self._cluster = cluster
         self.directory = private_directory("kafka-")

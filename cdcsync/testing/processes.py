@@ -7,6 +7,7 @@ import contextlib
 import functools
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -198,6 +199,20 @@ def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
+
+
+_LOW: Final = range(15_000, 32_000)
+"""Below the ports that the kernel gives to clients (ip_local_port_range, from 32768 on)."""
+
+
+def low_port() -> int:
+    """Return a free port that no client's connection takes before a slow server has bound it, or while it is down."""
+    for port in random.SystemRandom().sample(_LOW, 200):
+        with socket.socket() as taken, contextlib.suppress(OSError):
+            taken.bind(("127.0.0.1", port))
+            return port
+    msg = "no free port on loopback"
+    raise ServerFault(msg)
 
 
 def children(pid: int) -> list[int]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from cdcsync.change import PLACE_BITS, UNCHANGED, Operation, Table
+from cdcsync.kafka.encoding.modes import Unfit
 from cdcsync.kafka.encoding.rows import Rows
 from cdcsync.kafka.encoding.schemas import envelope_schema, key_schema
 
@@ -49,6 +50,8 @@ class DebeziumTable:
         if modes.schemas and not self._rows.text_key:
             self._before_key = b'{"schema":%b,"payload":' % _dumps(key_schema(self._rows, sender))
             self._end_key = b"}"
+        self._plain_key = bool(self._rows.key_at) and not self._rows.text_key and not modes.schemas
+        """The key is an object, and nothing around it."""
         self._open = self._before_value + b'{"before":'
         self._insert = self._open + b'null,"after":'
         self._at: Transaction | None = None
@@ -68,8 +71,20 @@ class DebeziumTable:
         if after is None:
             return self._without_after(operation, before, tail)
         if before is None:
-            return [(self._key(after), self._insert + _dumps(self._rows.object(after)) + tail)]
+            return self._new(after, tail)
         return self._update(before, after, tail, transaction, now_us)
+
+    def _new(self, after: Row, tail: bytes) -> list[Encoded]:
+        """Return the event of a new row; the shortest way where all of it was logged."""
+        rows = self._rows
+        try:
+            made, key = rows.whole(after), rows.keyed(after) if self._plain_key else None
+        except Unfit:
+            rows.blame(after)
+            raise
+        if made is None or key is None:
+            return [(self._key(after), self._insert + _dumps(rows.object(after)) + tail)]
+        return [(_dumps(key), self._insert + _dumps(made) + tail)]
 
     def _without_after(self, operation: Operation, before: Row | None, tail: bytes) -> list[Encoded]:
         if operation is Operation.TRUNCATE or before is None:

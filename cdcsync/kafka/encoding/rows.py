@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import orjson
@@ -42,7 +43,11 @@ class Rows:
         """The columns of a row."""
         self.key_at = table.message_key_at or table.key_at
         self.key_names = [self._every[at].partition(".")[2] if apart else self._every[at] for at in self.key_at]
-        self._key_set = frozenset(self.key_at)
+        rest = [at for at in range(len(self._every)) if at not in self.key_at]
+        self._rest = itemgetter(*rest) if rest else None
+        """Picks the columns beside the key."""
+        self._no_rest = (_missing,) * len(rest) if len(rest) > 1 else _missing
+        """What it gives of a row whose key alone was carried."""
         self.whole: Maker = self._maker(self.shown, [self._every[at] for at in self.shown])
         """Returns the object of a whole row; None when a value was not carried."""
         self.keyed: Maker = self._maker(self.key_at, self.key_names)
@@ -117,8 +122,7 @@ class Rows:
 
     def carries_key_alone(self, row: Row) -> bool:
         """Return whether the log carried nothing beside the key."""
-        key_set = self._key_set
-        return all(value is _missing for at, value in enumerate(row) if at not in key_set)
+        return self._rest is None or self._rest(row) == self._no_rest
 
     def key_differs(self, before: Row, after: Row) -> bool:
         """Return whether an update moves the key."""
@@ -131,10 +135,10 @@ class Rows:
         try:
             return make(row)
         except Unfit:
-            self._blame(row)
+            self.blame(row)
             raise
 
-    def _blame(self, row: Row) -> None:
+    def blame(self, row: Row) -> None:
         """Raise Unfit naming the column."""
         for name, form, value in zip(self._every, self.forms, row, strict=True):
             try:
