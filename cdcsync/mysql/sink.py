@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, cast
 
 from cdcsync.altering import Altering
-from cdcsync.change import CopyStart
+from cdcsync.committed import Committed, is_whole
 from cdcsync.errors import End, Fatal, Rejected
 from cdcsync.evolution import Met, met
 from cdcsync.folding import fold, refusal, stretches, tables_of
@@ -50,11 +50,8 @@ class MysqlSink:
         self._config = config
         self._context = context
         self._store = MysqlStore(config, context, kept=True)
-        self._durable: Position | None = None
-        self._stored = ""
+        self._committed = Committed()
         self._plans: dict[Table, Plan] = {}
-        self._within: tuple[str, int] | None = None
-        """The large transaction that is open and the part that comes next."""
         self._foreign_keys = ForeignKeys([])
 
     def positions(self) -> MysqlStore:
@@ -68,11 +65,9 @@ class MysqlSink:
         with self._judged("opening the target"):
             connection = self._store.connection
             stored = self._store.load()
-            self._stored = stored.position if stored else ""
+            self._committed.begin(stored)
             self._target = Target(connection, self._config.database)
             self._plans.clear()
-            self._within = None
-            self._durable = None
             ground = MysqlGround(self._session, self._target_at, self._config.database, self._context.pipeline)
             self._altering = Altering(ground, self._context.follows)
             gone = [table for table in self._context.tables if self._target.there(table) is None]
@@ -83,16 +78,15 @@ class MysqlSink:
 
     def write(self, batch: Batch) -> Position | None:
         """Commit the rows with the position, unless it is a part and not the last."""
-        if self._is_covered(batch):
+        if self._committed.covers(batch):
             return batch.position
-        large = batch.transactions[0] if len(batch.transactions) == 1 else None
         with self._judged(_WRITING):
-            if self._within is not None and (large is None or self._within != (large.id, large.part)):
-                self._within = None
+            if self._committed.is_cut_short_by(batch):
+                self._committed.left()
                 self._undo()
             found = stretches(fold(batch))
             versions: dict[Table, Met] = {}
-            last = large is None or large.last
+            last = is_whole(batch)
             for number, (barriers, parts) in enumerate(found):
                 if barriers:
                     self._follow(batch, barriers, versions)
@@ -106,16 +100,13 @@ class MysqlSink:
                 else:
                     closing = self._closing(batch.position) if last else Request("DO 1")
                     self._write(self._writer.plan(parts), closing)
-            if not last and large is not None:
-                self._within = large.id, large.part + 1
-                return None
-            return self._commit(batch.position)
+            return self._commit(batch.position) if self._committed.wrote(batch) else None
 
     def _write_before(self, batch: Batch, parts: Sequence[Part], until: int) -> None:
         """Commit what comes before a schema change, with the position after the transactions that are whole."""
-        if self._within is not None or not until:
+        if self._committed.is_within or not until:
             self._write(parts, Request("DO 1"))
-            if self._within is None:
+            if not self._committed.is_within:
                 self._store.connection.run(["COMMIT"])
             return
         position = batch.transactions[until - 1].position
@@ -148,22 +139,14 @@ class MysqlSink:
 
     def close(self) -> None:
         """Disconnect; the server undoes what is not committed."""
-        self._within = None
+        self._committed.left()
         self._store.close()
 
-    def _is_covered(self, batch: Batch) -> bool:
-        """Return whether the batch is committed already; a copy that begins never is."""
-        if self._durable is not None:
-            covered = self._durable.covers(batch.position)
-        else:
-            covered = bool(self._stored) and batch.position.encode() == self._stored
-        return covered and not any(isinstance(item, CopyStart) for each in batch.transactions for item in each.items)
-
     def _opening(self) -> list[str]:
-        return [_PART] if self._within else ["BEGIN"]
+        return [_PART] if self._committed.is_within else ["BEGIN"]
 
     def _closing(self, position: Position) -> Request:
-        self._store.expect(position.encode())
+        self._store.reached.expect(position.encode())
         return Request(self._store.saving(position), finds=True)
 
     def _write(self, parts: Sequence[Part], closing: Request) -> None:
@@ -183,7 +166,7 @@ class MysqlSink:
         if closing.finds and not saved:
             self._undo()
             raise self._store.lost()
-        if self._within:
+        if self._committed.is_within:
             self._store.connection.run([_PART_DONE])
 
     def _write_carefully(self, parts: Sequence[Part], closing: Request) -> bool:
@@ -200,9 +183,8 @@ class MysqlSink:
 
     def _commit(self, position: Position) -> Position:
         self._store.connection.run(["COMMIT"])
-        self._within = None
-        self._durable = position
-        self._store.reach(position.encode())
+        self._committed.done(position)
+        self._store.reached.reach(position.encode())
         return position
 
     def _refuse_lost(self, error: MysqlError) -> None:
@@ -212,7 +194,7 @@ class MysqlSink:
 
     def _undo(self) -> None:
         """Go back to where this batch began; where the savepoint is gone, the parts before it are gone too."""
-        if self._within is not None:
+        if self._committed.is_within:
             with suppress(MysqlError):
                 self._store.connection.run([_PART_UNDONE, _PART_DONE])
                 return
@@ -238,7 +220,7 @@ class MysqlSink:
         found: list[tuple[str, Sequence[str]]] = []
         for each in new:
             table = self._altering.prepare(each)
-            if self._within is not None and self._target.there(table) is None:
+            if self._committed.is_within and self._target.there(table) is None:
                 self._create_apart(table)
             there, lines = self._target.prepare(table, create=self._config.create_tables)
             name = self._target.name(table)
@@ -264,7 +246,7 @@ class MysqlSink:
     @contextmanager
     def _session(self) -> Iterator[Connection]:
         """Give a session that is in no transaction: another one while a large transaction is open in ours."""
-        if self._within is None:
+        if not self._committed.is_within:
             yield self._store.connection
             return
         purpose = f"cdcsync {self._context.pipeline}"

@@ -7,6 +7,7 @@ import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from cdcsync.committed import Reached
 from cdcsync.errors import End, ExitStatus, Fatal, Transient
 from cdcsync.mysql.connection import connect, quoted
 from cdcsync.mysql.declare import literal
@@ -86,8 +87,7 @@ class MysqlStore:
         """Ours since the first `open`; 0 before."""
         self.known: frozenset[str] = frozenset()
         """The target tables that there were when a position was stored; empty when none is."""
-        self._reached: set[str] | None = None
-        """What this process knows to be stored, or perhaps stored when a commit's answer was lost."""
+        self.reached = Reached()
 
     @property
     def connection(self) -> Connection:
@@ -138,15 +138,7 @@ class MysqlStore:
         if row is not None and row[2] != self.fence:
             raise self.lost()
         found = None if row is None or row[0] is None else Stored(row[0], row[1])
-        if self._reached is not None and (found.position if found else "") not in self._reached:
-            msg = f"the target of pipeline {self._context.pipeline} has lost what it had committed"
-            raise Fatal(
-                msg,
-                hint="a replica that lagged was promoted, or a backup was restored: go back to the stored position "
-                f"with `cdcsync positions set {self._context.pipeline}` if the source still has it, else forget it "
-                f"with `cdcsync positions clear {self._context.pipeline}` and copy everything again",
-            )
-        self._reached = {found.position if found else ""}
+        self.reached.found(found, self._context.pipeline, "replica")
         return found
 
     def save(self, position: Position) -> None:
@@ -154,11 +146,11 @@ class MysqlStore:
         if self._kept:
             return
         encoded = position.encode()
-        self.expect(encoded)
+        self.reached.expect(encoded)
         with self._judged("saving the position"):
             if self.connection.run([self.saving(position)]) == [0]:
                 raise self.lost()
-        self.reach(encoded)
+        self.reached.reach(encoded)
 
     def saving(self, position: Position) -> str:
         """Return the statement that saves on condition of the fence: it finds no row when that is lost."""
@@ -170,15 +162,6 @@ class MysqlStore:
             lane=literal(self._lane),
             fence=self.fence,
         )
-
-    def expect(self, encoded: str) -> None:
-        """Note that a commit of this position is under way: its answer may get lost."""
-        if self._reached is not None:
-            self._reached.add(encoded)
-
-    def reach(self, encoded: str) -> None:
-        """Note that this position is committed."""
-        self._reached = {encoded}
 
     def lost(self) -> Fatal:
         """Return what to raise when the fence is no longer ours."""

@@ -11,7 +11,8 @@ from psycopg import sql
 from psycopg.pq import TransactionStatus
 
 from cdcsync.altering import Altering
-from cdcsync.change import Batch, CopyStart, SchemaChange
+from cdcsync.change import Batch, SchemaChange
+from cdcsync.committed import Committed, is_whole
 from cdcsync.errors import End, Fatal, Rejected, Transient
 from cdcsync.evolution import Met, met
 from cdcsync.folding import Barrier, fold, refusal, stretches, tables_of
@@ -61,11 +62,8 @@ class PostgresSink:
         self._config = config
         self._context = context
         self._store = PostgresStore(config, context, kept=True)
-        self._durable: Position | None = None
-        self._stored = ""
+        self._committed = Committed()
         self._plans: dict[Table, Plan] = {}
-        self._within: tuple[str, int] | None = None
-        """The large transaction that is open and the part that comes next."""
         self._save = Statement(b"")
 
     def positions(self) -> PostgresStore:
@@ -81,13 +79,11 @@ class PostgresSink:
             connection.prepare_threshold = None  # what psycopg prepared it drops after an ALTER, and ours with it
             connection.execute(_SESSION)
             stored = self._store.load()
-            self._stored = stored.position if stored else ""
+            self._committed.begin(stored)
             silence_max_s = max(SILENCE_MAX_S, 2 * self._config.statement_timeout.total_seconds())
             self._wire = Wire(connection, silence_max_s)
             self._target = Target(connection, self._config.schema_)
             self._plans.clear()
-            self._within = None
-            self._durable = None
             with self._store.making():
                 ground = PostgresGround(connection, self._target, self._config.schema_, self._context.pipeline)
                 self._altering = Altering(ground, self._context.follows)
@@ -101,23 +97,20 @@ class PostgresSink:
 
     def write(self, batch: Batch) -> Position | None:
         """Commit the rows with the position, unless it is a part and not the last."""
-        if self._is_covered(batch):
+        if self._committed.covers(batch):
             return batch.position
-        large = batch.transactions[0] if len(batch.transactions) == 1 else None
         with self._judged("writing to the target"):
-            if self._within is not None and (large is None or self._within != (large.id, large.part)):
-                self._within = None
+            if self._committed.is_cut_short_by(batch):
+                self._committed.left()
                 self._undo()
             folded = fold(batch)
-            last = large is None or large.last
-            closing = self._closing(batch) if last else self._part_end()
+            closing = self._closing(batch) if is_whole(batch) else self._part_end()
             if any(isinstance(part, Barrier) and isinstance(part.item, SchemaChange) for part in folded):
                 self._write_carefully(partial(self._run_altering, batch), closing)
                 self._altering.settled()
             else:
                 self._write(batch, folded, closing)
-            self._within = None if large is None or last else (large.id, large.part + 1)
-            return self._reached(batch) if last else None
+            return self._reached(batch) if self._committed.wrote(batch) else None
 
     def _write(self, batch: Batch, folded: Sequence[Group | Barrier], closing: Sequence[Request]) -> None:
         """Write a batch in which no table changes. Raises as `write` does, having undone this batch alone."""
@@ -158,7 +151,7 @@ class PostgresSink:
 
     def rebuild(self, step: Step, tables: Sequence[Table], position: Position) -> Position:
         """Do one step, in one transaction with the position; see `ports.Rebuilder`."""
-        if self._is_covered(Batch((), position, 0, 0)):
+        if self._committed.covers(Batch((), position, 0, 0)):
             return position
         closing = self._closing(Batch((), position, 0, 0))
         with self._judged("building tables anew"):
@@ -182,28 +175,20 @@ class PostgresSink:
 
     def close(self) -> None:
         """Disconnect; the server undoes what is not committed."""
-        self._within = None
+        self._committed.left()
         self._store.close()
 
-    def _is_covered(self, batch: Batch) -> bool:
-        """Return whether the batch is committed already; a copy that begins never is."""
-        if self._durable is not None:
-            covered = self._durable.covers(batch.position)
-        else:
-            covered = bool(self._stored) and batch.position.encode() == self._stored
-        return covered and not any(isinstance(item, CopyStart) for each in batch.transactions for item in each.items)
-
     def _opening(self) -> list[Request]:
-        if self._within:
+        if self._committed.is_within:
             return [Request(_PART)]
         return [Request(_BEGIN), Request(_DEFER)] if self._foreign_keys.deferrable else [Request(_BEGIN)]
 
     def _part_end(self) -> list[Request]:
-        return [Request(_PART_DONE)] if self._within else []
+        return [Request(_PART_DONE)] if self._committed.is_within else []
 
     def _closing(self, batch: Batch) -> list[Request]:
         encoded = batch.position.encode()
-        self._store.expect(encoded)
+        self._store.reached.expect(encoded)
         pipeline, lane, fence = self._store.place
         values = [pipeline, lane, str(fence), str(batch.position.epoch), encoded]
         save = Request(self._save, [each.encode() for each in values])
@@ -254,15 +239,15 @@ class PostgresSink:
         if self._altering.altered:
             self._altering.undone()
             self._plans.clear()
-        if self._within is not None:
+        if self._committed.is_within:
             with suppress(Failed):
                 self._wire.run([Request(_PART_UNDONE), Request(_PART_DONE)])
                 return
         self._wire.run([Request(_ROLLBACK)])
 
     def _reached(self, batch: Batch) -> Position:
-        self._durable = batch.position
-        self._store.reach(batch.position.encode())
+        self._committed.done(batch.position)
+        self._store.reached.reach(batch.position.encode())
         return batch.position
 
     def _plan_of(self, table: Table) -> Plan:

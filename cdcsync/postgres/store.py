@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, LiteralString
 import psycopg
 from psycopg import sql
 
+from cdcsync.committed import Reached
 from cdcsync.errors import End, ExitStatus, Fatal, Transient
 from cdcsync.ports import Stored
 from cdcsync.positions import NAME as POSITIONS
@@ -88,8 +89,7 @@ class PostgresStore:
         """Ours since the first `open`; 0 before."""
         self.known: frozenset[str] = frozenset()
         """The target tables that there were when a position was stored; empty when none is."""
-        self._reached: set[str] | None = None
-        """What this process knows to be stored, or perhaps stored when a commit's answer was lost."""
+        self.reached = Reached()
 
     @property
     def connection(self) -> Connection:
@@ -157,15 +157,7 @@ class PostgresStore:
         if row is not None and row[2] != self.fence:
             raise self.lost()
         found = None if row is None or row[0] is None else Stored(row[0], row[1])
-        if self._reached is not None and (found.position if found else "") not in self._reached:
-            msg = f"the target of pipeline {self._context.pipeline} has lost what it had committed"
-            raise Fatal(
-                msg,
-                hint="a standby that lagged was promoted, or a backup was restored: go back to the stored position "
-                f"with `cdcsync positions set {self._context.pipeline}` if the source still has it, else forget it "
-                f"with `cdcsync positions clear {self._context.pipeline}` and copy everything again",
-            )
-        self._reached = {found.position if found else ""}
+        self.reached.found(found, self._context.pipeline, "standby")
         return found
 
     def save(self, position: Position) -> None:
@@ -173,21 +165,12 @@ class PostgresStore:
         if self._kept:
             return
         encoded = position.encode()
-        self.expect(encoded)
+        self.reached.expect(encoded)
         with self._judged("saving the position"):
             done = self._run(_SAVE, [position.epoch, encoded, *self.place])
             if done.rowcount == 0:
                 raise self.lost()
-        self.reach(encoded)
-
-    def expect(self, encoded: str) -> None:
-        """Note that a commit of this position is under way: its answer may get lost."""
-        if self._reached is not None:
-            self._reached.add(encoded)
-
-    def reach(self, encoded: str) -> None:
-        """Note that this position is committed."""
-        self._reached = {encoded}
+        self.reached.reach(encoded)
 
     def lost(self) -> Fatal:
         """Return what to raise when the fence is no longer ours."""
