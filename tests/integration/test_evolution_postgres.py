@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from cdcsync.testing.servers import PostgresServer
 
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, a text, n int NOT NULL DEFAULT 0)"
+FULL = bool(os.environ.get("CDCSYNC_FULL"))
 ROWS = "INSERT INTO t SELECT i, 'a' || i, i FROM generate_series(1, 20) i"
 COLUMNS = """
 SELECT attname::text, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute
@@ -78,27 +80,33 @@ def changed(table: str) -> str:
     return f"BEGIN; {CHANGES[table].format(t=table)}; {number(table)}; COMMIT"
 
 
+@pytest.fixture(params=["postgres15", "postgres16", "postgres18"] if FULL else ["postgres15", "postgres18"])
+def each(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A database of the oldest and of the newest server; of all in the full length."""
+    made = make_database(request.getfixturevalue(request.param))
+    yield made
+    drop_database(made)
+
+
 @pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
 def test_targets_follow_while_the_pipeline_runs_and_after_it_was_stopped(
-    each_database: Database, target: Database, tmp_path: Path, *, running: bool
+    each: Database, target: Database, tmp_path: Path, *, running: bool
 ) -> None:
     for table in CHANGES:
-        each_database.execute(
-            f"{TABLE}; {ROWS}; ALTER TABLE t RENAME TO {table}; ALTER INDEX t_pkey RENAME TO {table}_pkey"
-        )
-    carries = Flow(tmp_path, each_database.url, target.url, {"from": "public.*"})
+        each.execute(f"{TABLE}; {ROWS}; ALTER TABLE t RENAME TO {table}; ALTER INDEX t_pkey RENAME TO {table}_pkey")
+    carries = Flow(tmp_path, each.url, target.url, {"from": "public.*"})
     with carries.running() as life:
-        life.until(lambda: all(same(each_database, target, table) for table in CHANGES))
+        life.until(lambda: all(same(each, target, table) for table in CHANGES))
         for table in CHANGES if running else ():
-            each_database.execute(changed(table))
-        life.until(lambda: all(same(each_database, target, table) for table in CHANGES))
+            each.execute(changed(table))
+        life.until(lambda: all(same(each, target, table) for table in CHANGES))
     for table in () if running else CHANGES:
-        each_database.execute(changed(table))
+        each.execute(changed(table))
 
     with carries.running() as life:
         for table in CHANGES:
-            each_database.execute(number(table))
-        life.until(lambda: [table for table in CHANGES if not same(each_database, target, table)] == [])
+            each.execute(number(table))
+        life.until(lambda: [table for table in CHANGES if not same(each, target, table)] == [])
 
 
 def streaming(life: Life, source: Database, target: Database) -> None:
@@ -198,24 +206,22 @@ def test_the_plan_shows_what_a_run_would_do(database: Database, target: Database
 
 
 def test_an_event_trigger_tells_of_renamed_columns_and_dropped_tables(
-    each_database: Database, target: Database, tmp_path: Path
+    each: Database, target: Database, tmp_path: Path
 ) -> None:
     for table in ("u", "k", "t"):
-        each_database.execute(
-            f"{TABLE}; {ROWS}".replace("TABLE t ", f"TABLE {table} ").replace("INTO t ", f"INTO {table} ")
-        )
+        each.execute(f"{TABLE}; {ROWS}".replace("TABLE t ", f"TABLE {table} ").replace("INTO t ", f"INTO {table} "))
     drops = {"from": "public.u", "schema_changes": {"include": ["drop_table"]}}
-    carries = Flow(tmp_path, each_database.url, target.url, "public.t", drops, "public.k")
+    carries = Flow(tmp_path, each.url, target.url, "public.t", drops, "public.k")
     (finding,) = [each for each in carries.asked("check") if each["subject"] == "event trigger cdcsync_ddl"]
-    each_database.execute(finding["remedy"])
+    each.execute(finding["remedy"])
     with carries.running() as life:
-        life.until(lambda: all(same(each_database, target, table) for table in ("t", "u", "k")))
-        each_database.execute('ALTER TABLE t RENAME a TO "B b"; DROP TABLE u; ALTER TABLE k RENAME COLUMN n TO m')
-        streaming(life, each_database, target)
-        life.until(lambda: same(each_database, target))
-        life.until(lambda: same(each_database, target, "k") and not shape(target, "u"))
-        each_database.execute("DROP TABLE k")
-        streaming(life, each_database, target)
+        life.until(lambda: all(same(each, target, table) for table in ("t", "u", "k")))
+        each.execute('ALTER TABLE t RENAME a TO "B b"; DROP TABLE u; ALTER TABLE k RENAME COLUMN n TO m')
+        streaming(life, each, target)
+        life.until(lambda: same(each, target))
+        life.until(lambda: same(each, target, "k") and not shape(target, "u"))
+        each.execute("DROP TABLE k")
+        streaming(life, each, target)
 
     assert target.query("SELECT count(*), count(m) FROM k") == [(20, 20)]
 
