@@ -34,6 +34,11 @@ LOOK_AGAIN_S: Final = 0.1
 """Between two looks whether what is in the log can be seen."""
 _ALTERED: Final = frozenset({1054, 1146, 1412})
 """A column or a table is gone; the table was defined anew since the view was opened."""
+_COMMITTING: Final = (
+    "SELECT ID, USER, STATE, TIME FROM information_schema.PROCESSLIST WHERE STATE LIKE '%semi-sync ACK%' "
+    "ORDER BY TIME DESC LIMIT 1"
+)
+"""What a commit waits for between the log and the eyes of others."""
 _TIMED_OUT: Final = frozenset({1969, 3024})
 """A statement took longer than `snapshot_timeout`: MariaDB, MySQL."""
 
@@ -115,6 +120,12 @@ def _view(connection: Connection, task: Task) -> LogView | None:
         if not task.chunk.unseen_by(view):
             return view
         connection.execute("COMMIT")
-        task.held("a commit that is in the log and not visible yet")
+        task.held(f"a commit that is in the log and not visible yet{_who(connection)}")
         task.wait(LOOK_AGAIN_S)
     return None
+
+
+def _who(connection: Connection) -> str:
+    """Return who it is, as far as this user may see other sessions."""
+    rows = connection.execute(_COMMITTING)
+    return "".join(f": session {number} ({user}), {state}, since {since} s" for number, user, state, since in rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -245,6 +246,7 @@ def test_a_row_that_the_log_changed_before_it_is_visible_is_not_overwritten(
     session = hung(waiting, run)
 
     run.take(lambda run: "not visible" in str(run.source.figures().get("held_by")))
+    assert re.search(r"session \d+ \(root\), Waiting for semi-sync ACK", str(run.source.figures()["held_by"]))
     assert were_read(run, "b") == []
     semi_sync(waiting, on=False)
     session.end()
