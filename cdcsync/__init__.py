@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cdcsync.carrying import each
     from cdcsync.following import stream
     from cdcsync.pipeline import Pipeline
 
-__all__ = ["Pipeline", "stream"]
+__all__ = ["Pipeline", "each", "stream"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,6 +18,10 @@ def __getattr__(name: str) -> Any:
         from cdcsync.pipeline import Pipeline  # noqa: PLC0415
 
         return Pipeline
+    if name == "each":
+        from cdcsync.carrying import each  # noqa: PLC0415
+
+        return each
     if name == "stream":
         from cdcsync.following import stream  # noqa: PLC0415
 

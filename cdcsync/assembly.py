@@ -252,10 +252,12 @@ class Assembly:
         """Raise Fatal when a table would be written to itself."""
         if facts.sink != facts.source:
             return
-        home = getattr(self.config.sink.config, "schema_", "")
+        section = self.config.sink.config
+        home, place = getattr(section, "schema_", ""), self.sink.home
         for table in facts.tables:
             for target in self.mapping.tables([table]):
-                if (target.schema or home, target.name) == (table.schema, table.name):
+                own = (target.schema or home, target.name)
+                if (place(section, self.config.name, target) if place else own) == (table.schema, table.name):
                     msg = f"source and target are the same table: {table.qualified} in {facts.source}"
                     hint = "give the table another name or schema with `to:`, or name another database"
                     raise Fatal(msg, hint=hint, status=ExitStatus.CONFIG)

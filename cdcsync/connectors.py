@@ -205,6 +205,8 @@ class SinkSpec:
     scanner: Callable[[Any, SinkContext], Scanner] | None = None
     names: Names | None = None
     """What its tables and columns may be called; None: anything."""
+    home: Callable[[Any, str, Table], tuple[str, str]] | None = None
+    """Schema and name by which a source of the same system knows a target, by section and pipeline; absent: its own."""
     lone: bool = False
     """Whether only one lane can be written: a file that is cut back to the one position it has."""
     messages: bool = False

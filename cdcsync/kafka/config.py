@@ -35,6 +35,8 @@ class Format(enum.StrEnum):
     FLAT = "flat"
     MAXWELL = "maxwell"
     CANAL = "canal"
+    TEXT = "text"
+    """The column `value` alone, of rows that are inserted."""
 
 
 class Deletes(enum.StrEnum):
@@ -91,7 +93,7 @@ class KafkaSink(KafkaStore):
     partitioner: Partitioner = Partitioner.MURMUR2_RANDOM
     """Which partition a key goes to; `murmur2_random` as the Java clients."""
     format: Format = Format.DEBEZIUM
-    """`debezium`: its envelope; `flat`: the row; `maxwell`; `canal`."""
+    """`debezium`: its envelope; `flat`: the row; `maxwell`; `canal`; `text`: the column `value` as it is, of rows that are inserted."""
     schemas: bool = False
     """JSON of `debezium` and `flat`: whether each record has its schema with it, as `schemas.enable` of JsonConverter."""
     registry: RegistryConfig | None = None

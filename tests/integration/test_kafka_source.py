@@ -220,7 +220,7 @@ def test_a_broker_that_is_down_is_waited_for(desk: Desk, topic: str) -> None:
 
 def test_columns_that_are_declared_have_their_types(desk: Desk, topic: str) -> None:
     columns = {"id": "bigint", "price": "decimal(10,2)", "at": "timestamptz"}
-    desk.write(topic, {"tables": {topic: {"columns": columns, "key": ["id"]}}})
+    desk.write(topic, {"tables": {topic: {"columns": columns, "key": ["id"]}}, "decimal_handling_mode": "string"})
     desk.kafka.produce(topic, (b"1", b'{"id":1,"price":"1.50","at":"2026-11-25T01:00:00Z"}'))
 
     with desk.running():

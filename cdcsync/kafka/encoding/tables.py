@@ -10,6 +10,7 @@ from cdcsync.kafka.encoding.canal import CanalTable
 from cdcsync.kafka.encoding.debezium import DebeziumTable
 from cdcsync.kafka.encoding.flat import FlatTable
 from cdcsync.kafka.encoding.maxwell import MaxwellTable
+from cdcsync.kafka.encoding.text import TextTable
 from cdcsync.kafka.registry import Registry
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def encoder_of(
         return MaxwellTable(table)
     if config.format is Format.CANAL:
         return CanalTable(table)
+    if config.format is Format.TEXT:
+        return TextTable(table, config.modes)
     made = DebeziumTable(table, config.modes, sender, tombstones=config.tombstones)
     made.counter = counter
     return made
