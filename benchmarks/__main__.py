@@ -10,7 +10,15 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import elastic_cases, kafka_cases, mapping_speed, mysql_cases, postgres_cases, snapshot_cases
+from benchmarks import (
+    elastic_cases,
+    kafka_cases,
+    kafka_source_cases,
+    mapping_speed,
+    mysql_cases,
+    postgres_cases,
+    snapshot_cases,
+)
 from benchmarks.figures import machine
 
 if TYPE_CHECKING:
@@ -24,6 +32,7 @@ ALL = {
         *snapshot_cases.BENCHES,
         *elastic_cases.BENCHES,
         *kafka_cases.BENCHES,
+        *kafka_source_cases.BENCHES,
         *mapping_speed.BENCHES,
     )
 }
