@@ -44,6 +44,8 @@ GATHER_S: Final = 0.02
 """How long a poll goes on taking transactions while more are at hand."""
 TURN_S: Final = 0.02
 """While rows are read beside the log: between two looks what of them can be given."""
+IDLE_TURN_S: Final = 0.002
+"""The same while the log is idle; also how late it is seen that a chunk is stored, which lets the next one begin."""
 IDLE_S: Final = 1.0
 """Shortest time between two batches that only move the position."""
 
@@ -140,7 +142,7 @@ class MysqlBinlog:
         ahead = self._ahead()
         if ahead is not None or self._opened_again():
             return ahead
-        until = self._clock() + timeout_s
+        until = self._clock() + self._patience(timeout_s)
         gathered = 0.0
         while True:
             if self._read_beside(session):
@@ -345,7 +347,7 @@ class MysqlBinlog:
             return bool(self._read)
         if reading is None and self._copies_only and self._confirmed is not None and self._confirmed.is_copied:
             raise Finished("all rows are copied")
-        if reading is None or now - self._turned_at < TURN_S:
+        if reading is None or now - self._turned_at < IDLE_TURN_S:
             return False
         here = session.groups.idle()
         if session.groups.within or not here.file:
@@ -388,7 +390,7 @@ class MysqlBinlog:
             raise Finished("all rows are copied")
 
     def _patience(self, left_s: float) -> float:
-        return left_s if self._beside is None else min(left_s, TURN_S)
+        return left_s if self._beside is None else min(left_s, IDLE_TURN_S)
 
     def _known(self, address: Host) -> list[Table]:
         with self._connect(address) as connection:
