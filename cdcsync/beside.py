@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from cdcsync.change import Batch, Transaction
-from cdcsync.pending import Place
+from cdcsync.pending import FAILED, Place
 from cdcsync.rebuilding import due, figures
 
 if TYPE_CHECKING:
@@ -67,11 +67,11 @@ class Beside:
             batches += made
             if merged.changes:
                 self.snapshot.delivered(here.reads)
-        if here.pending != self.snapshot.pending and not batches:
-            here = replace(here, reads=here.reads + 1, pending=self.snapshot.pending)  # type: ignore[type-var]
-            batches.append(Batch((), cast("Position", here), 0, 0))
+        here, failed = self._failed(here)
         here, swaps = due(here)
-        return batches + swaps, here
+        if swaps:
+            self.snapshot.agree(here.pending)
+        return batches + failed + swaps, here
 
     def figures(self) -> dict[str, Any]:
         """Return what is shown of it; any thread may ask."""
@@ -90,6 +90,15 @@ class Beside:
             "stale_rows": figures.stale,
             "held_by": figures.held_by,
         }
+
+    def _failed(self, here: P) -> tuple[P, list[Batch]]:
+        """Return the position with what has failed since, and the batch that says so."""
+        failed = {each.id: each for each in self.snapshot.pending if each.stage == FAILED}
+        pending = tuple(failed.get(each.id, each) for each in here.pending)
+        if pending == here.pending:
+            return here, []
+        here = replace(here, reads=here.reads + 1, pending=pending)  # type: ignore[type-var]
+        return here, [Batch((), cast("Position", here), 0, 0)]
 
     def _left(self, pending: Pending) -> int:
         return len(pending.keys) or max(0, self._rows.get(pending.table, 0) - pending.rows)

@@ -37,12 +37,20 @@ def snapshot(assembly: Assembly, pipeline: Pipeline | Lanes, asked: Mapping[str,
     """Pass an order to read tables on to the source. Raises Fatal when it cannot be taken."""
     action = str(asked.get("action", "read"))
     tables = assembly.to_be_read(_names(asked))
+    _refuse_filling(assembly, pipeline, action, tables)
     pending: list[Pending] = []
     if asked.get("keys") is not None:
         keys = assembly.keys_of(tables, asked["keys"])
         pending = [Pending(0, tables[0], (), first=False, keys=keys, gone=bool(asked.get("gone")))]
     number = pipeline.order(action, tables, str(asked.get("where", "")), pending)
     return {"action": action, "tables": tables, "number": number}
+
+
+def _refuse_filling(assembly: Assembly, pipeline: Pipeline | Lanes, action: str, tables: Sequence[str]) -> None:
+    """Raise Fatal where rows would go into a new table that is being filled, and not into the one that is there."""
+    state = pipeline.figures()["snapshot"].get("rebuild")
+    if action == "read" and state and state["stage"] != KEPT and _targets(assembly, tables) & set(state["tables"]):
+        raise _under_way(assembly, state)
 
 
 def rebuild(assembly: Assembly, pipeline: Pipeline | Lanes, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,6 +72,10 @@ def rebuild(assembly: Assembly, pipeline: Pipeline | Lanes, asked: Mapping[str, 
         raise Fatal(msg, hint="`--cancel` drops the new one", status=ExitStatus.CONFIG)
     number = pipeline.order(action, state["tables"], "")
     return {"action": action.value, "tables": state["tables"], "number": number}
+
+
+def _targets(assembly: Assembly, tables: Sequence[str]) -> set[str]:
+    return {each.qualified for each in assembly.together(tables)[1]}
 
 
 def _names(asked: Mapping[str, Any]) -> list[str]:

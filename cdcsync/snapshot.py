@@ -269,6 +269,15 @@ class Snapshot:
             self._pending[given.id] = given
             self._fronts[given.id] = _Front(given.after)
 
+    def agree(self, pending: Sequence[Pending]) -> None:
+        """Take over what became of tables that are read no more: the next chunk's position says so too."""
+        known = {each.id: each for each in pending}
+        for each in [each for each in self._pending.values() if not each.is_read]:
+            if each.id in known:
+                self._pending[each.id] = known[each.id]
+            else:
+                del self._pending[each.id]
+
     def cancel(self, tables: Iterable[str] = ()) -> list[str]:
         """Forget what is pending of these tables, of all when none is named; return their names."""
         named = set(tables)

@@ -47,9 +47,11 @@ SELECT pg_catalog.pg_relation_filenode(c.oid)::text, pg_catalog.pg_relation_size
 FROM pg_catalog.pg_class c WHERE c.oid = %s::oid
 """
 _ESTIMATE: Final = """
-SELECT sum(greatest(c.reltuples, 0))::int8 FROM pg_catalog.pg_partition_tree(%(oid)s::oid::regclass) t
+SELECT max(rows) FROM (
+SELECT sum(greatest(c.reltuples, 0))::int8 AS rows FROM pg_catalog.pg_partition_tree(%(oid)s::oid::regclass) t
 JOIN pg_catalog.pg_class c ON c.oid = t.relid WHERE t.isleaf
 UNION ALL SELECT greatest(reltuples, 0)::int8 FROM pg_catalog.pg_class WHERE oid = %(oid)s::oid AND relkind = 'r'
+) counted
 """
 
 
