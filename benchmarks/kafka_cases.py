@@ -138,7 +138,7 @@ def mysql_kafka(rows: int, rounds: int) -> Result:
         for number in range(rounds):
             ours = Ours(f"ours{number}", place)
             ours.configure(mysql(log.server), sink(kafka, f"bench{number}"), tables=["bench.bench"])
-            usages.setdefault("raw binlog", []).append(peers.raw_binlog(log.server, log.file, place))
+            usages.setdefault("raw binlog", []).append(peers.raw_binlog(log.server, place / "raw.log"))
             reached = past_offset(log.file, log.offset)
             usages.setdefault("cdcsync", []).append(ours.run_until(reached, log.server.password))
             each = records_each(ours)
