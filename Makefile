@@ -84,6 +84,7 @@ COMPILED := $(shell find cdcsync -name '*.pxd' 2>/dev/null) $(patsubst %.pxd,%.p
 
 # Made again when the project, or a module that is compiled, changes: an extension would hide the newer source.
 .venv/installed: pyproject.toml setup.py $(COMPILED) | .venv/bin/pip
+	find cdcsync -name '*.so' -delete
 	$(BIN)/python -m pip install --no-build-isolation --editable '.[all]' --group dev
 	@touch $@
 
