@@ -129,7 +129,10 @@ def nothing_left(here: P) -> tuple[P, list[Batch]]:
 
 
 def figures_of(beside: Beside | None, pending: Sequence[Pending], orders: int) -> dict[str, Any]:
-    """Return what a source shows of what it reads beside its log, and of tables that are built anew."""
+    """Return what a source shows of what it reads beside its log, and of tables that are built anew.
+
+    `orders` is how many were carried out, as it was before `pending` was looked at; 0 while nothing is known of that.
+    """
     return {**(beside.figures() if beside is not None else {}), **figures(pending), "orders": orders}
 
 

@@ -169,7 +169,10 @@ class MysqlBinlog:
     def figures(self) -> dict[str, Any]:
         """Return what is shown of the rows that are read beside the log; any thread may ask."""
         session = self._session
-        return figures_of(self._beside, session.groups.here.pending if session is not None else (), self._orders.taken)
+        if session is None:
+            return figures_of(self._beside, (), 0)
+        taken = self._orders.taken
+        return figures_of(self._beside, session.groups.here.pending, taken)
 
     def reread(self, table: Table, keys: Sequence[Row], transactions: Sequence[Transaction]) -> list[Row]:
         """Return rows by their keys; see `ports.Rereader`. In a session and the thread of who asks."""

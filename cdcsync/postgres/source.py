@@ -169,9 +169,10 @@ class PostgresWal:
 
     def figures(self) -> dict[str, Any]:
         """Return what is shown of the rows that are read beside the log; any thread may ask."""
-        return figures_of(
-            self._beside, self._groups.here.pending if self._stream is not None else (), self._orders.taken
-        )
+        if self._stream is None:
+            return figures_of(self._beside, (), 0)
+        taken = self._orders.taken
+        return figures_of(self._beside, self._groups.here.pending, taken)
 
     def reread(self, table: Table, keys: Sequence[Row], transactions: Sequence[Transaction]) -> list[Row]:
         """Return rows by their keys; see `ports.Rereader`. On a connection and the thread of who asks."""
