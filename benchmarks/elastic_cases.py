@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -185,30 +184,6 @@ def mysql_elasticsearch(rows: int, rounds: int) -> Result:
     result = Result("mysql-elasticsearch", rows, figures=figures.figures(usages, rows))
     result.values = {**memory.sweep}
     result.proved = f"last {PROVED} documents, all fields"
-    return result
-
-
-def elasticsearch_latency(rows: int, rounds: int) -> Result:
-    """Commit at the source to indexed in Elasticsearch, at 1,000 transactions a second; both by this machine's clock."""
-    seconds = max(10, rows // 1000)
-    with server(track_commit_timestamp="on") as source, cluster() as target, folder() as place:
-        target.ask("PUT", "/_ingest/pipeline/arrival", {"processors": []})
-        ours = Ours("ours", place)
-        ours.configure(postgres(source), _sink(target))
-        ours.take_position(source.password)
-        contender = ours.start(source.password)
-        time.sleep(2)
-        script = place / "one.sql"
-        script.write_text("insert into bench select nextval('bench_ids'), 1, 'n', 'a', 1.5, now(), true, 's';\n")
-        source.execute("create sequence bench_ids")
-        for _ in range(rounds):
-            subprocess.run(
-                [source.bin / "pgbench", "-n", "-f", script, "-R", "1000", "-c", "4", "-T", str(seconds), source.url()],
-                check=True, capture_output=True,
-            )  # fmt: skip
-        usage = contender.finish()
-    result = Result("elasticsearch-latency", rows)
-    result.values["peak_mb"] = round(usage.peak_mb, 1)
     return result
 
 
