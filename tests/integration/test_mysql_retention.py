@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fix_mysql_log import insert, now, pause, purge, rotate, section
+from structlog.testing import capture_logs
 
 from cdcsync.connectors import Finding, Severity
 from cdcsync.mysql.connection import connect
@@ -13,8 +14,6 @@ from cdcsync.mysql.retention import judge, kept_s, warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import pytest
 
     from cdcsync.mysql.position import MysqlPosition
     from cdcsync.ports import SourceContext
@@ -45,7 +44,7 @@ def test_a_position_in_the_file_that_is_written_is_safe(fresh: MysqlServer, log_
 
 
 def test_a_position_that_outlived_the_retention_is_named_with_what_keeps_the_log(
-    fresh: MysqlServer, log_context: SourceContext, capsys: pytest.CaptureFixture[str]
+    fresh: MysqlServer, log_context: SourceContext
 ) -> None:
     insert(fresh, 1)
     position = now(fresh)
@@ -54,13 +53,13 @@ def test_a_position_that_outlived_the_retention_is_named_with_what_keeps_the_log
     pause(3)
     with kept(fresh, 1):
         got = judged(fresh, log_context, position)
-        with connect(section(fresh), purpose="test") as connection:
+        with connect(section(fresh), purpose="test") as connection, capture_logs() as logged:
             warn(connection, section(fresh), log_context, position)
 
     assert got.severity is Severity.WARNING
     assert "removes it with the next file" in got.message
     assert "604800" in str(got.remedy)
-    assert "the log may be gone soon" in capsys.readouterr().out
+    assert [(each["log_level"], each["event"]) for each in logged] == [("warning", "the log may be gone soon")]
     with kept(fresh, 100000):
         assert judged(fresh, log_context, position).severity is Severity.OK
     with kept(fresh, 0), connect(section(fresh), purpose="test") as connection:
