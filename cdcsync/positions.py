@@ -10,6 +10,7 @@ import fcntl
 import os
 import socket
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import quote as url_quote
 
@@ -20,6 +21,8 @@ from cdcsync.types import Kind, Type
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
     from pathlib import Path
+
+    from cdcsync.ports import SinkContext
 
 NAME: Final = "cdcsync_positions"
 
@@ -106,12 +109,26 @@ def kept_elsewhere(pipeline: str) -> Fatal:
     return Fatal(msg, hint="give no store beside this sink", status=ExitStatus.CONFIG)
 
 
-def other_source(pipeline: str, stored: str, ours: str) -> Fatal:
-    """Return the error for a position that belongs to another server or database."""
-    msg = f"the stored position of pipeline {pipeline} is of {stored}, the configured source is {ours}"
-    return Fatal(
+def now() -> str:
+    """Return the time for `updated_at`."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def refuse_other_source(context: SinkContext, stored: str) -> None:
+    """Raise Fatal when a stored position is of another server or database than the configured source.
+
+    Both are identities, "" where none is known. Under `moves` what stands before the first ":", which a failover
+    leaves as it is, has to be the same.
+    """
+    ours = context.source
+    if not stored or not ours or stored == ours:
+        return
+    if context.moves and stored.partition(":")[0] == ours.partition(":")[0]:
+        return
+    msg = f"the stored position of pipeline {context.pipeline} is of {stored}, the configured source is {ours}"
+    raise Fatal(
         msg,
-        hint=f"configure the former source, or forget the position with `cdcsync positions clear {pipeline}`",
+        hint=f"configure the former source, or forget the position with `cdcsync positions clear {context.pipeline}`",
         status=ExitStatus.CONFIG,
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -13,7 +12,7 @@ from cdcsync.elastic.client import OK, Client, named
 from cdcsync.elastic.errors import verdict
 from cdcsync.errors import End, ExitStatus, Fatal
 from cdcsync.ports import Stored
-from cdcsync.positions import LockFile, fence_lost, holder, other_source
+from cdcsync.positions import LockFile, fence_lost, holder, now, refuse_other_source
 
 if TYPE_CHECKING:
     from cdcsync.change import Position
@@ -89,7 +88,8 @@ class ElasticStore:
             self._check(seen)
             return
         row = seen.row if seen else Row(self._context.pipeline, lane)
-        self._refuse_source(row)
+        if row.position is not None:
+            refuse_other_source(self._context, row.source)
         taken = replace(row, fence=row.fence + 1, source=self._context.source or row.source)
         self._fence = taken.fence
         self._write(taken, seen)
@@ -169,7 +169,7 @@ class ElasticStore:
         document = {
             **asdict(row),
             "holder": holder(),
-            "updated_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "updated_at": now(),
         }
         doing = "storing the position"
         answer = self._connected.send("PUT", f"{self._path}?{condition}", orjson.dumps(document), doing)
@@ -191,13 +191,6 @@ class ElasticStore:
         if seen.row.fence != self._fence:
             raise fence_lost(self._context.pipeline, seen.row.holder)
         self._seen = seen
-
-    def _refuse_source(self, row: Row) -> None:
-        ours = self._context.source
-        if row.position is None or not row.source or not ours or row.source == ours:
-            return
-        if not (self._context.moves and row.source.partition(":")[0] == ours.partition(":")[0]):
-            raise other_source(self._context.pipeline, row.source, ours)
 
 
 def clear(config: ElasticStoreConfig, context: SinkContext) -> bool:

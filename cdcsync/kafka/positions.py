@@ -6,7 +6,6 @@ the lane fences every older producer, before the position is read.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -16,7 +15,7 @@ from cdcsync.kafka.producer import Channel, Fenced
 from cdcsync.kafka.reading import Latest
 from cdcsync.kafka.targets import Topics
 from cdcsync.ports import SinkContext, Stored
-from cdcsync.positions import LockFile, fence_lost, holder, other_source
+from cdcsync.positions import LockFile, fence_lost, holder, now, refuse_other_source
 
 if TYPE_CHECKING:
     from cdcsync.change import Position
@@ -30,11 +29,6 @@ SETTINGS: Final = {
 }
 """Of the topic: small segments, or what was superseded stays until a large one is full."""
 PARTITIONS: Final = 8
-
-
-def now() -> str:
-    """Return the time for `updated_at`."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 class KafkaPositions:
@@ -86,7 +80,9 @@ class KafkaPositions:
         name = transactional_id(self._context.pipeline, lane)
         self._channel = Channel(self._config, f"cdcsync {self._context.pipeline}", name, **self._settings)
         self._channel.open(End.STORE)
-        self._check_source(self._read())
+        record = self._read()
+        if record.get("position") is not None:
+            refuse_other_source(self._context, record.get("source", ""))
         if self._fence is None:
             self._take()
         else:
@@ -144,13 +140,6 @@ class KafkaPositions:
         if self._fence is not None and record.get("fence") != self._fence:
             raise fence_lost(self._context.pipeline, record.get("holder"))
         return record
-
-    def _check_source(self, record: dict[str, Any]) -> None:
-        stored, ours = record.get("source", ""), self._context.source
-        if record.get("position") is None or not stored or not ours:
-            return
-        if stored != ours and not (self._context.moves and stored.partition(":")[0] == ours.partition(":")[0]):
-            raise other_source(self._context.pipeline, stored, ours)
 
     def lost(self, fenced: Fenced) -> CdcsyncError:
         """Return the verdict of a producer that was fenced: Fatal when another has the lane, else open again."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import orjson
 
 from cdcsync.errors import End
 from cdcsync.ports import SinkContext, Stored
-from cdcsync.positions import POSITIONS, LockFile, Statements, fence_lost, holder, other_source
+from cdcsync.positions import POSITIONS, LockFile, Statements, fence_lost, holder, now, refuse_other_source
 from cdcsync.sql import ColumnThere, TableThere, create_table, misfits, quote, refuse
 from cdcsync.sqlite.errors import translated
 from cdcsync.sqlite.types import declare, fits
@@ -76,16 +75,6 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _system(identity: str) -> str:
-    """Return the part of a source's identity that a failover leaves as it is."""
-    return identity.partition(":")[0]
-
-
-def now() -> str:
-    """Return the time for `updated_at`."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
 class SqliteStore:
     """Keeps one pipeline's position; with `kept`, a sink commits it and `save` has nothing left to do."""
 
@@ -140,11 +129,8 @@ class SqliteStore:
 
     def _check_source(self) -> None:
         row = self.connection.execute(STATEMENTS.load, self._row()).fetchone()
-        ours = self._context.source
-        if row is None or row[0] is None or not row[2] or not ours:
-            return
-        if row[2] != ours and not (self._context.moves and _system(row[2]) == _system(ours)):
-            raise other_source(self._context.pipeline, row[2], ours)
+        if row is not None and row[0] is not None:
+            refuse_other_source(self._context, row[2])
 
     def _check_fence(self) -> None:
         row = self.connection.execute(STATEMENTS.check, self._row()).fetchone()
