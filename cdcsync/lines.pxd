@@ -2,6 +2,8 @@ cdef class Plan
 
 cdef class Lines:
     cdef dict _plans
+    cdef object _table
+    cdef Plan _last
     cdef object _second
     cdef bytes _second_text
     cpdef bytes encode(self, transaction)

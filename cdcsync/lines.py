@@ -44,6 +44,9 @@ class Lines:
 
     def __init__(self) -> None:
         self._plans: dict[Table, Plan] = {}
+        self._table: Table | None = None
+        self._last = _NOTHING
+        """Plan of the table asked for last; to find one costs more than a line's share of most other things."""
         self._second = -1
         self._second_text = b""
 
@@ -57,8 +60,6 @@ class Lines:
         """Append the same lines. Small texts that live on cost more than writing them: none is kept."""
         end = self._tail(transaction)
         tail = _fragment(end)
-        table = None
-        plan = _NOTHING
         if type(transaction.items) is Reads:
             plan = self._plan(transaction.items.table)
             for row in transaction.items.rows:
@@ -69,9 +70,7 @@ class Lines:
                 text += _other(item, end)
                 continue
             of, operation, before, after = item
-            if of is not table:
-                table = of
-                plan = self._plan(of)
+            plan = self._last if of is self._table else self._plan(of)
             text += _dumps(plan.line(end, tail, operation, before, after), None, _NEWLINE)
 
     def _tail(self, transaction: Transaction) -> bytes:
@@ -95,6 +94,7 @@ class Lines:
         plan = self._plans.get(table)
         if plan is None:
             plan = self._plans[table] = Plan(table)
+        self._table, self._last = table, plan
         return plan
 
 

@@ -5,17 +5,19 @@ The hot path: plain Python here, C types in `binlog.pxd`. An event is the whole 
 
 from __future__ import annotations
 
-import zlib
 from typing import Final, NamedTuple
+
+from isal.isal_zlib import crc32
 
 from cdcsync.errors import ExitStatus, Fatal
 
 HEADER: Final = 19
 """Bytes before an event's body: time 4, type 1, server id 4, size 4, end in the file 4, flags 2."""
 CHECKSUM: Final = 4
-_crc32 = zlib.crc32
+_crc32 = crc32
+"""ISA-L's: of short events four times as fast as zlib's."""
 HELD_MAX: Final = 5120
-"""Above so many bytes zlib lets go of the interpreter, and has to wait for it again: as long as many events take."""
+"""Above so many bytes it lets go of the interpreter, and has to wait for it again: as long as many events take."""
 RESIDUE: Final = 0x2144DF1C
 """CRC-32 of anything with its own CRC-32 behind it."""
 ARTIFICIAL: Final = 0x20
@@ -111,7 +113,7 @@ class Framing:
         if kind == FORMAT_DESCRIPTION:
             return self._aside(event, kind)
         if kind == ROTATE:
-            self.end = len(event) - CHECKSUM if zlib.crc32(event) == RESIDUE else len(event)
+            self.end = len(event) - CHECKSUM if crc32(event) == RESIDUE else len(event)
             self._rotate(event)
             return kind
         if kind in {HEARTBEAT, HEARTBEAT_V2}:
@@ -146,7 +148,7 @@ class Framing:
         if algorithm > 1:
             msg = f"{self.file} has checksums of a kind that is not known: {algorithm}"
             raise Fatal(msg, hint=UPGRADE)
-        if algorithm == 1 and zlib.crc32(event) != RESIDUE and zlib.crc32(_closed(event)) != RESIDUE:
+        if algorithm == 1 and crc32(event) != RESIDUE and crc32(_closed(event)) != RESIDUE:
             raise self.torn("does not match its checksum")
         self.checksummed = algorithm == 1
         self.end = size - CHECKSUM - 1
