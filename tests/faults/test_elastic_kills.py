@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import random
 import threading
+import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import fix_pgbench
 import fix_sysbench
-import psycopg
 import pytest
 from fix_mysql import drop_mysql_database, make_mysql_database
 
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from fix_daemon import Daemon
     from fix_elastic import Cluster
     from fix_mysql import MysqlDatabase
     from fix_postgres import Database
 
+    from cdcsync.testing.elastic_servers import ElasticServer
     from cdcsync.testing.mysql_servers import MysqlServer
 
 
@@ -36,6 +38,7 @@ class Length:
     """How much of it."""
 
     scale: int
+    """0: as many accounts as the script of few accounts changes."""
     size: int
     seconds: float
     kills: int
@@ -44,11 +47,14 @@ class Length:
     lost: int
     """Answers that never come."""
     patience_s: float
+    rate: int = 0
+    """Transactions a second; 0: as many as the source takes."""
 
 
-SHORT = Length(scale=1, size=1_000, seconds=8, kills=3, servers=1, lost=2, patience_s=120)
-FULL = Length(scale=2, size=10_000, seconds=60, kills=22, servers=3, lost=10, patience_s=600)
+SHORT = Length(scale=0, size=250, seconds=1, kills=5, servers=1, lost=1, patience_s=120, rate=200)
+FULL = Length(scale=2, size=50_000, seconds=60, kills=22, servers=3, lost=10, patience_s=600)
 LENGTH = FULL if os.environ.get("CDCSYNC_FULL") else SHORT
+MYSQL = LENGTH if LENGTH is FULL else replace(SHORT, kills=3, servers=0)
 
 NOTES = """
 CREATE TABLE notes (id int PRIMARY KEY, n int NOT NULL, body text);
@@ -56,7 +62,10 @@ ALTER TABLE notes ALTER body SET STORAGE EXTERNAL;
 INSERT INTO notes SELECT id, 0, repeat(md5(id::text), 200) FROM generate_series(1, 200) id;
 """
 """Each body lies outside its row: an update of the number does not log it."""
-SCRIPT = fix_pgbench.MOVING_SCRIPT.replace("END;\n", "UPDATE notes SET n = n + 1 WHERE id = 1 + :aid % 200;\nEND;\n")
+MOVING = fix_pgbench.MOVING_SCRIPT
+if not LENGTH.scale:
+    MOVING = MOVING.replace("100000 * :scale", str(fix_pgbench.SMALL))
+SCRIPT = MOVING.replace("END;\n", "UPDATE notes SET n = n + 1 WHERE id = 1 + :aid % 200;\nEND;\n")
 ROWS = {
     "pgbench_accounts": "SELECT aid, bid, abalance, filler FROM pgbench_accounts",
     "pgbench_tellers": "SELECT tid, bid, tbalance, filler FROM pgbench_tellers",
@@ -78,21 +87,36 @@ def wrong(cluster: Cluster, index: str, rows: Sequence[tuple[Any, ...]]) -> list
     return differ
 
 
-def lose_answers(daemon: Victim, proxy: Proxy, trace: Path) -> None:
-    """Swallow answers of bulk requests after the server has done the work."""
-    for _ in range(LENGTH.lost):
+def kill_everything(
+    daemon: Victim, pipeline: Daemon, server: ElasticServer, proxy: Proxy, *, length: Length, dice: random.Random
+) -> None:
+    """Kill the daemon, swallow answers of bulk requests after the server has done the work, kill the server."""
+    kills = kill_at_random(daemon, pipeline.trace, kills=length.kills, apart_s=0.5, dice=dice)
+    assert len(kills) == length.kills
+    for _ in range(length.lost):
         before = proxy.lost
         proxy.lose(b'"items":[')
-        daemon.work_until(lambda before=before: proxy.lost > before, LENGTH.patience_s)  # type: ignore[misc]
+        daemon.work_until(lambda before=before: proxy.lost > before, length.patience_s)  # type: ignore[misc]
+    for _ in range(length.servers):
+        server.kill()
+        daemon.rest(0.5)
+        server.start()
+        await_delivery(daemon, pipeline.trace, time.monotonic_ns(), length.patience_s)
+
+
+def told(capsys: pytest.CaptureFixture[str], what: str, length: Length, proxy: Proxy, counts: dict[str, int]) -> None:
+    """Print what was done and found."""
+    with capsys.disabled():
+        said = ", ".join(f"{index} {count}" for index, count in counts.items())
+        print(f"\n{what} to Elasticsearch: {length.kills} SIGKILLs of the daemon, {length.servers} of the server,")
+        print(f"  {proxy.lost} answers lost; every field of every document equal: {said}")
 
 
 @pytest.mark.timeout(1800)
 def test_documents_from_postgres_survive_kills_of_everything(
     database: Database, cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seed = random.SystemRandom().randrange(1 << 32)
-    print(f"seed {seed}")
-    dice = random.Random(seed)
+    print(f"seed {(seed := random.SystemRandom().randrange(1 << 32))}")
     fix_pgbench.fill(database, LENGTH.scale)
     database.execute(NOTES)
     pipeline = fix_pgbench.Pipeline(database, tmp_path)
@@ -101,37 +125,26 @@ def test_documents_from_postgres_survive_kills_of_everything(
         pipeline.write({"elasticsearch": {"hosts": [f"http://{proxy.host}:{proxy.port}"]}}, tables=tuple(ROWS))
         daemon.start()
         pipeline.await_copied(daemon, LENGTH.patience_s)
-        with fix_pgbench.traffic(database, LENGTH.seconds, scale=LENGTH.scale, script=SCRIPT):
-            kills = kill_at_random(daemon, pipeline.trace, kills=LENGTH.kills, apart_s=1.0, dice=dice)
-            lose_answers(daemon, proxy, pipeline.trace)
-            for _ in range(LENGTH.servers):
-                server.kill()
-                daemon.rest(0.5)
-                server.start()
-                await_delivery(daemon, pipeline.trace, daemon.started_ns, LENGTH.patience_s)
+        with fix_pgbench.traffic(database, LENGTH.seconds, scale=LENGTH.scale or 1, script=SCRIPT, rate=LENGTH.rate):
+            kill_everything(daemon, pipeline, server, proxy, length=LENGTH, dice=random.Random(seed))
         pipeline.await_drained(daemon, LENGTH.patience_s)
         assert daemon.stop() == 0
 
     check_steps(pipeline.steps(), PostgresPosition.decode)
-    assert len(kills) == LENGTH.kills
     counts = {}
-    with psycopg.connect(database.url) as connection:
-        for index, query in ROWS.items():
-            rows = connection.execute(query.encode()).fetchall()
-            counts[index] = len(rows)
-            assert wrong(cluster, index, rows)[:5] == []
-        assert connection.execute("SELECT max(n) FROM notes").fetchone() != (0,)
+    for index, query in ROWS.items():
+        rows = database.query(query)
+        counts[index] = len(rows)
+        assert wrong(cluster, index, rows)[:5] == []
+    assert database.query("SELECT max(n) FROM notes") != [(0,)]
     pipeline.write({"elasticsearch": {"hosts": [server.url]}}, tables=tuple(ROWS))
     same = pipeline.command("verify", str(pipeline.file), "--patience=1")
     assert same.returncode == 0, same.stdout + same.stderr
     server.ask("POST", "/notes/_update/7?refresh=true", {"doc": {"n": -1}})
-    other = pipeline.command("verify", str(pipeline.file), "--patience=1")
+    other = pipeline.command("verify", str(pipeline.file), "notes", "--patience=1")
     assert other.returncode == 1, other.stdout + other.stderr
     assert [each.split(":")[0] for each in wrong(cluster, "notes", database.query(ROWS["notes"]))] == ["notes 7"]
-    with capsys.disabled():
-        said = ", ".join(f"{index} {count}" for index, count in counts.items())
-        print(f"\nPostgreSQL to Elasticsearch: {LENGTH.kills} SIGKILLs of the daemon, {LENGTH.servers} of the server,")
-        print(f"  {proxy.lost} answers lost, seed {seed}; every field of every document equal: {said}")
+    told(capsys, "PostgreSQL", LENGTH, proxy, counts)
 
 
 @pytest.fixture
@@ -142,27 +155,30 @@ def mysql_source(mysql8: MysqlServer) -> Iterator[MysqlDatabase]:
 
 
 @pytest.mark.timeout(1800)
-def test_documents_from_mysql_survive_kills_of_the_daemon(
-    mysql_source: MysqlDatabase, cluster: Cluster, tmp_path: Path
+def test_documents_from_mysql_survive_kills_of_everything(
+    mysql_source: MysqlDatabase, cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seed = random.SystemRandom().randrange(1 << 32)
-    print(f"seed {seed}")
-    start = fix_sysbench.start_of(mysql_source.server)
-    fix_sysbench.fill(mysql_source, LENGTH.size)
+    print(f"seed {(seed := random.SystemRandom().randrange(1 << 32))}")
+    fix_sysbench.fill(mysql_source, MYSQL.size)
     pipeline = fix_sysbench.Pipeline(mysql_source, tmp_path)
-    pipeline.write({"elasticsearch": {"hosts": [cluster.server.url]}}, source=start)
-    with pipeline.victim() as daemon:
+    server = cluster.server
+    with Proxy(server.host, server.port) as proxy, pipeline.victim() as daemon:
+        sink = {"elasticsearch": {"hosts": [f"http://{proxy.host}:{proxy.port}"]}}
+        pipeline.write(sink, source={"start": "initial"})
         daemon.start()
-        pipeline.await_drained(daemon, LENGTH.patience_s)
-        with fix_sysbench.traffic(mysql_source, LENGTH.seconds, size=LENGTH.size):
-            kill_at_random(daemon, pipeline.trace, kills=LENGTH.kills, apart_s=1.0, dice=random.Random(seed))
-        pipeline.await_drained(daemon, LENGTH.patience_s)
+        pipeline.await_saved(daemon, lambda place: place.is_copied, MYSQL.patience_s)
+        with fix_sysbench.traffic(mysql_source, MYSQL.seconds, size=MYSQL.size):
+            kill_everything(daemon, pipeline, server, proxy, length=MYSQL, dice=random.Random(seed))
+        pipeline.await_drained(daemon, MYSQL.patience_s)
         assert daemon.stop() == 0
 
     check_steps(pipeline.steps(), MysqlPosition.decode)
+    counts = {}
     for table in fix_sysbench.TABLES:
         rows = mysql_source.query(f"SELECT {fix_sysbench.COLUMNS} FROM {table}")
+        counts[table] = len(rows)
         assert wrong(cluster, table, rows)[:5] == []
+    told(capsys, "MySQL", MYSQL, proxy, counts)
 
 
 class Searcher:
