@@ -31,6 +31,7 @@ cdef class Fold:
     cdef public list effects
     cdef public list steps
     cdef public set owned
+    cdef public list passed
     cdef public dict displaced
     cpdef str add(self, object change, tuple ref)
     cpdef object _key(self, object row)

@@ -117,6 +117,11 @@ class TableEffects:
         """
         self.appended: list[Effect] = []
         """Rows of a table without a key, in order; `key` is None."""
+        self.passed: list[tuple[Key, Effect]] = []
+        """Keys that a row had on its way to its end, each with the row: nobody has them, unless another row does.
+
+        For a target that may hold what came of a part of these changes.
+        """
 
     def key_values(self, key: Key) -> Row:
         """Return a key as a tuple."""
@@ -126,9 +131,11 @@ class TableEffects:
 class Group:
     """What happens between two barriers."""
 
-    def __init__(self, tables: list[TableEffects]) -> None:
+    def __init__(self, tables: list[TableEffects], end: int) -> None:
         self.tables = tables
         """In the order in which the log touched them first."""
+        self.end = end
+        """Index of the transaction whose state, where the group ends, the effects lead to."""
 
     def ordered(self, rank: Callable[[Table], int] | None) -> list[TableEffects]:
         """Return the tables parents first, `rank` rising from parent to child; go backwards for deletes."""
@@ -143,7 +150,7 @@ def fitted(effects: TableEffects, table: Table) -> TableEffects:
     at = [given.at[column.name] for column in table.columns]
     made = TableEffects(table)
     made.deletes, made.steps, made.inserts = effects.deletes, effects.steps, effects.inserts
-    made.upserts, made.appended = effects.upserts, effects.appended
+    made.upserts, made.appended, made.passed = effects.upserts, effects.appended, effects.passed
     partial = [effect for each in effects.updates.values() for effect in each]
     moved = [step.effect for step in effects.steps if step.effect is not None]
     every = [*effects.inserts, *effects.upserts, *effects.appended, *partial, *moved]
@@ -180,6 +187,7 @@ class Fold:
         self.steps: list[Any] = []
         self.owned: set[Any] = set()
         """Origins that an effect vacates or deletes."""
+        self.passed: list[Any] = []
         self.displaced: dict[Any, Any] = {}
         """Rows onto whose key another moved before they left it (a deferred key constraint)."""
 
@@ -263,6 +271,7 @@ class Fold:
         effect.moved = None
         while step is not None:
             step.effect = None
+            self.passed.append((step.new, effect))
             step = step.previous
         if not effect.owns and key not in self.owned:
             effect.owns = True
@@ -344,6 +353,7 @@ class Fold:
                 found.updates.setdefault(known(row), []).append(effect)
         if self.steps:
             found.steps = [step for step in self.steps if step.effect is not None]
+            found.passed = self.passed
         return found
 
 
@@ -402,7 +412,7 @@ def fold(batch: Batch) -> list[Group | Barrier]:
             if type(item) is not Change or item.operation is _TRUNCATE:
                 if isinstance(item, Message):
                     continue
-                _close(parts, folds)
+                _close(parts, folds, at)
                 versions.clear()
                 table = None
                 parts.append(Barrier(_readable(item, (at, index)), (at, index)))
@@ -410,7 +420,7 @@ def fold(batch: Batch) -> list[Group | Barrier]:
             if item.table is not table:
                 table = item.table
                 if versions.setdefault((table.schema, table.name), table) != table:
-                    _close(parts, folds)
+                    _close(parts, folds, at)
                     versions.clear()
                     versions[table.schema, table.name] = table
                 current = folds.get(table)
@@ -421,7 +431,7 @@ def fold(batch: Batch) -> list[Group | Barrier]:
                 reasons[at, index] = reason
     if reasons:
         raise refusal(reasons)
-    _close(parts, folds)
+    _close(parts, folds, len(batch.transactions) - 1)
     return parts
 
 
@@ -438,10 +448,10 @@ def stretches(parts: Sequence[Group | Barrier]) -> list[tuple[list[Barrier], lis
     return found
 
 
-def _close(parts: list[Group | Barrier], folds: dict[Any, Fold]) -> None:
+def _close(parts: list[Group | Barrier], folds: dict[Any, Fold], end: int) -> None:
     """End the group that is being folded."""
     if folds:
-        parts.append(Group([each.result() for each in folds.values()]))
+        parts.append(Group([each.result() for each in folds.values()], end))
         folds.clear()
 
 

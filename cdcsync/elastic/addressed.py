@@ -85,10 +85,14 @@ def placed(plan: Addressed, key: Key) -> tuple[str, str | None] | None:
 
 
 def vacated(effects: TableEffects) -> dict[Key, Effect]:
-    """Return the keys that have no row any more, each with what emptied it."""
+    """Return the keys that have no row where the group ends, each with one that had it.
+
+    All that any part of these changes can have filled: a process that died may have written just that part.
+    """
     gone = {effect.origin: effect for effect in effects.deletes}
-    if effects.steps:
-        gone |= {step.old: step.effect for step in effects.steps}
+    gone |= dict(effects.passed)
+    gone |= {step.old: step.effect for step in effects.steps}
+    if gone:
         for effect in filled(effects):
             gone.pop(effect.key, None)
     return gone

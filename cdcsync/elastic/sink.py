@@ -311,7 +311,7 @@ class ElasticSink:
     # Writing
 
     def _write_group(self, group: Group, batch: Batch) -> None:
-        versions = [transaction.version for transaction in batch.transactions]
+        versions = [transaction.version for transaction in batch.transactions[: group.end + 1]]
         work = [(self._plan(effects.table), effects) for effects in group.tables]
         merged = {id(plan): self._completed(plan, effects) for plan, effects in work}
         large = batch.transactions[0]
@@ -333,12 +333,11 @@ class ElasticSink:
         merged: dict[int, bytes],
         reasons: dict[Ref, str],
     ) -> Iterator[tuple[str, Action]]:
+        newest = max(versions)
         for key, effect in vacated(effects).items():
-            try:
-                place = plan.place(key)
-            except ValueError:
-                continue  # no document can have been there
-            yield place[0], plan.deleted(effect, place, versions[last(effect)])
+            place = placed(plan, key)
+            if place is not None:  # else no document can have been there
+                yield place[0], plan.deleted(effect, place, newest)
         for effect in filled(effects):
             document = merged.get(id(effect))
             try:

@@ -191,7 +191,11 @@ class SqliteSink:
     def _fitted(self, group: Group) -> Group:
         """Return the group without columns that the targets do not follow."""
         fit = [fitted(effects, self._plans[effects.table].table) for effects in group.tables]
-        return Group(fit) if any(one is not other for one, other in zip(fit, group.tables, strict=True)) else group
+        return (
+            Group(fit, group.end)
+            if any(one is not other for one, other in zip(fit, group.tables, strict=True))
+            else group
+        )
 
     def _forget_altered(self) -> None:
         """What was altered is undone."""

@@ -10,12 +10,14 @@ import orjson
 import pytest
 from elastic_transport import ConnectionError as NoConnection
 from elastic_transport import ConnectionTimeout, TlsError
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from cdcsync.change import UNCHANGED, Column, Table
+from cdcsync.change import UNCHANGED, Batch, Change, Column, Operation, Table, Transaction
 from cdcsync.elastic import types
+from cdcsync.elastic.addressed import filled, vacated
+from cdcsync.elastic.addressed import last as newest_of
 from cdcsync.elastic.bulk import Action, Pace
 from cdcsync.elastic.channels import Channels
 from cdcsync.elastic.client import Client
@@ -26,6 +28,8 @@ from cdcsync.elastic.geometry import to_text
 from cdcsync.elastic.raw import elements, members
 from cdcsync.elastic.target import Index, Target
 from cdcsync.errors import End, ExitStatus, Fatal, Transient
+from cdcsync.folding import Group, fold
+from cdcsync.testing.memory import MemoryPosition
 from cdcsync.types import Kind, Type
 
 if TYPE_CHECKING:
@@ -376,3 +380,63 @@ def test_less_is_sent_at_once_after_a_refusal_and_slowly_more_again() -> None:
     for _ in range(30):
         pace.grow()
     assert pace.actions_max == 1000
+
+
+PAIR = Table("", "t", (Column("id", LONG), Column("n", LONG)), ("id",))
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[list[Change], dict[int, int]]:
+    """Changes of few keys, as a source would log them, and the rows at the end."""
+    rows: dict[int, int] = {}
+    changes = []
+    for number in range(draw(st.integers(0, 12))):
+        key, new = draw(st.integers(0, 3)), draw(st.integers(0, 3))
+        if key not in rows:
+            changes.append(Change(PAIR, Operation.INSERT, None, (key, number)))
+        elif new < 2:
+            changes.append(Change(PAIR, Operation.DELETE, (key, rows.pop(key)), None))
+            continue
+        else:
+            key, before = key if new in rows else new, (key, rows.pop(key))
+            changes.append(Change(PAIR, Operation.UPDATE, before, (key, number)))
+        rows[key] = number
+    return changes, rows
+
+
+def _deliver(changes: list[Change], first: int, last: int, documents: dict[int, tuple[int, int | None]]) -> None:
+    """Write the changes from `first` to `last`, each a transaction, as a cluster that knows versions takes them."""
+    place = MemoryPosition(1, 1)
+    transactions = [Transaction("1", 0, place, at + 1, [changes[at]], range(1)) for at in range(first, last)]
+    for group in fold(Batch(tuple(transactions), place, last - first, 0)):
+        assert isinstance(group, Group)
+        (effects,) = group.tables
+        newest = transactions[group.end].version
+        writes = [(key, newest, None) for key in vacated(effects)]
+        writes += [(each.key, transactions[newest_of(each)].version, each.row[1]) for each in filled(effects)]
+        for key, version, value in writes:
+            if version >= documents.get(key, (0, None))[0]:
+                documents[key] = (version, value)
+
+
+@settings(max_examples=300, deadline=None)
+@given(histories(), st.data())
+def test_a_part_delivered_by_a_process_that_died_leaves_no_ghost(
+    history: tuple[list[Change], dict[int, int]], data: st.DataObject
+) -> None:
+    changes, want = history
+    documents: dict[int, tuple[int, int | None]] = {}
+    for _ in range(2):
+        at = 0
+        end = data.draw(st.integers(0, len(changes)))
+        while at < end:
+            until = data.draw(st.integers(at + 1, end))
+            _deliver(changes, at, until, documents)
+            at = until
+    at = 0
+    while at < len(changes):
+        until = data.draw(st.integers(at + 1, len(changes)))
+        _deliver(changes, at, until, documents)
+        at = until
+
+    assert {key: value for key, (_, value) in documents.items() if value is not None} == want
