@@ -77,7 +77,7 @@ def check_gtids(connection: Connection, gtids: Gtids) -> None:
 def _same(connection: Connection, stored: MysqlPosition, present: Sequence[Log]) -> Way:
     sizes = {log.file: log.size for log in present}
     for prepared in stored.prepared:
-        if prepared.file not in sizes:
+        if prepared.file and prepared.file not in sizes:
             msg = f"the rows of the prepared XA transaction {prepared.xid} were in {prepared.file}, which was purged"
             raise Lost(msg, hint=LOST_HINT)
     if stored.gtids is not None and connection.server.has_gtids:
@@ -112,10 +112,6 @@ def _refuse_other(connection: Connection, stored: MysqlPosition) -> None:
     if not server.has_gtids:
         msg = f"the position is of the server {stored.server}, and this one, {server.uuid}, has gtid_mode off"
         raise Fatal(msg, hint=OTHER_HINT)
-    if stored.prepared:
-        xids = ", ".join(prepared.xid for prepared in stored.prepared)
-        msg = f"XA transactions were prepared at the server {stored.server} and not decided: {xids}; their place here is not known"
-        raise Fatal(msg, hint="point `host` at that server until they are committed or rolled back")
 
 
 def _check_gtids(connection: Connection, stored: MysqlPosition, present: Sequence[Log]) -> None:

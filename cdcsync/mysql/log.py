@@ -46,13 +46,6 @@ def placed(config: MysqlSource, context: SourceContext, position: Position) -> s
         if not way.by_gtid or position.gtids is None:
             return position.encode()
         found = Search(connection, config, context).after(position.gtids)
-        return replace(
-            position,
-            epoch=position.epoch + way.moved,
-            server=connection.server.uuid,
-            file=found.file,
-            offset=found.offset,
-            gtids=found.gtids,
-            within=None,
-            born=0,
-        ).encode()
+        server = connection.server.uuid
+        here = position.elsewhere(server) if way.moved else replace(position, server=server, born=0)
+        return replace(here, file=found.file, offset=found.offset, gtids=found.gtids, within=None).encode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache
 from typing import Any, Final, Self
 
@@ -39,6 +39,7 @@ class Prepared:
     xid: str
     """As XA PREPARE writes it: X'..',X'..',1."""
     file: str
+    """Empty when its place is not known on this server: it is searched for once it is committed."""
     offset: int
     """Where its first event begins."""
 
@@ -81,6 +82,11 @@ class MysqlPosition:
             self.reads,
             self.pending,
         )
+
+    def elsewhere(self, server: str) -> MysqlPosition:
+        """Return the same position by its GTIDs alone, for another server of the same history; the epoch rises."""
+        prepared = tuple(replace(each, file="", offset=0) for each in self.prepared)
+        return replace(self, epoch=self.epoch + 1, server=server, file="", offset=0, born=0, prepared=prepared)
 
     @property
     def is_copied(self) -> bool:

@@ -266,9 +266,11 @@ class MysqlBinlog:
         """Go on at a stored position, on its server or on another of the same history."""
         way = identity.judge(connection, stored)
         known = max(epoch, stored.epoch)
-        place = replace(stored, epoch=known + way.moved, server=connection.server.uuid)
-        if way.by_gtid:
-            place = replace(place, file="", offset=0, born=0)
+        place = replace(stored, epoch=known)
+        if way.moved:
+            place = place.elsewhere(connection.server.uuid)
+        elif way.by_gtid:
+            place = replace(place, server=connection.server.uuid, file="", offset=0, born=0)
         elif place.gtids is None and connection.server.has_gtids:
             gtids = start.gtids_at(connection, self._config, self._context, place.file, place.offset)
             place = replace(place, gtids=gtids)  # gtid_mode was off when it was stored

@@ -65,11 +65,21 @@ def pipeline_of(pair: Pair, folder: Path) -> tuple[Pipeline, Target]:
     return made, target
 
 
+def prepare(source: MysqlDatabase, name: str, number: int) -> None:
+    """Prepare an XA transaction that inserts a row, and leave it to whoever decides on it."""
+    with source.server.connect(source.name) as connection, connection.cursor() as cursor:
+        insert = f"INSERT INTO sbtest1 (id, k, c, pad) VALUES ({number}, 0, '', '')"
+        for statement in (f"XA START '{name}'", insert, f"XA END '{name}'", f"XA PREPARE '{name}'"):
+            cursor.execute(statement)
+
+
 def test_a_failover_under_traffic_leaves_both_ends_equal(pair: Pair, tmp_path: Path) -> None:
     pipeline, target = pipeline_of(pair, tmp_path)
 
     with pipeline.victim() as daemon:
         daemon.start()
+        prepare(pipeline.source, "a", 1_000_001)
+        prepare(pipeline.source, "b", 1_000_002)
         pipeline.await_drained(daemon)
         with traffic(pipeline.source, 0, size=SIZE, outlives=False):
             await_delivery(daemon, pipeline.trace, time.monotonic_ns())
@@ -82,9 +92,11 @@ def test_a_failover_under_traffic_leaves_both_ends_equal(pair: Pair, tmp_path: P
         promoted = time.monotonic_ns()
         with traffic(pair.at_replica(), 1, size=SIZE):
             await_delivery(daemon, pipeline.trace, promoted)
+        pair.replica.execute("XA COMMIT 'a'; XA ROLLBACK 'b'")
         pipeline.await_drained(daemon, at=pair.replica)
         assert daemon.stop() == 0
 
+    assert [row for row in target.rows("sbtest1") if row[0] > 1_000_000] == [(1_000_001, 0, "", "")]
     steps = pipeline.steps()
     check_steps(steps, MysqlPosition.decode)
     positions = [MysqlPosition.decode(step.position) for step in steps if step.event == "save"]
