@@ -9,6 +9,8 @@ BIN := .venv/bin
 PYTEST := $(BIN)/pytest
 # Each worker takes whole files, in order, and has servers of its own.
 SHARED := -n 2 --dist loadfile --no-loadscope-reorder --durations=10
+# A test of a server that is slow once is tried once more, and named; unit tests and faults are not: see conftest.py.
+AGAIN := --reruns 1 -raR
 PURE := .venv-pure/bin
 # Seconds; without a terminal the demo ends by itself.
 DEMO_SECONDS ?= $(shell test -t 1 || echo 20)
@@ -35,7 +37,7 @@ lint: .venv/installed  ## Check style, types, layers and the unit files
 
 test: install  ## Run every test in its short form, compiled and interpreted
 	@mkdir -p build; $(MAKE) --no-print-directory .venv-pure/installed >build/pure.log 2>&1 & pure=$$!; \
-	CDCSYNC_FORM=$(FORM) $(PYTEST) $(SHARED) tests; \
+	CDCSYNC_FORM=$(FORM) $(PYTEST) $(SHARED) $(AGAIN) tests; \
 	wait $$pure || { cat build/pure.log; exit 1; }; \
 	$(MAKE) --no-print-directory test-pure
 
@@ -50,7 +52,7 @@ test-faults: install  ## Run the tests that kill, cut and stall, in their short 
 
 test-pure: .venv-pure/installed  ## Run the unit tests and a part of the others against the interpreted form
 	CDCSYNC_FORM=pure $(PURE)/pytest $(SHARED) tests/unit
-	CDCSYNC_FORM=pure $(PURE)/pytest tests/conformance tests/integration -m pure
+	CDCSYNC_FORM=pure $(PURE)/pytest $(AGAIN) tests/conformance tests/integration -m pure
 
 evidence: install .venv-pure/installed  ## Run everything at full length and the benchmarks; results in evidence/
 	@mkdir -p evidence

@@ -1,16 +1,13 @@
-"""What every test may use: one family of fixtures per `fix_*.py`, and the rule about skips."""
+"""What every test may use: one family of fixtures per `fix_*.py`, and the rules about skips and second tries."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 from cdcsync.testing.skips import Skips, read_allowed
-
-if TYPE_CHECKING:
-    import pytest
 
 pytest_plugins = [
     "fix_command",
@@ -32,3 +29,10 @@ settings.register_profile("shared", deadline=None, suppress_health_check=[Health
 def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("shared")
     config.pluginmanager.register(Skips(read_allowed(Path(__file__).with_name("allowed_skips.txt"))), "skips")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let `--reruns` pass over what may never fail once: unit tests, and faults, where a rare loss shows."""
+    for item in items:
+        if {"unit", "faults"} & set(item.path.parts):
+            item.add_marker(pytest.mark.flaky(reruns=0))
