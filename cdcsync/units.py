@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
-from pydantic import BeforeValidator, ByteSize
+from pydantic import AwareDatetime, BeforeValidator, ByteSize
 
 SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 _DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}(?:$|[T ]\d)")
@@ -35,6 +35,20 @@ def duration(value: object) -> object:
 Duration = Annotated[timedelta, BeforeValidator(duration)]
 """A timedelta, written as "2h" or as seconds."""
 
+
+def _zoned(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError:
+        msg = f"not a time: {value!r}; write it with its zone, as 2026-11-24T08:00:00Z"
+        raise ValueError(msg) from None
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_zoned)]
+"""A time with its zone, in ISO 8601."""
+
 Size = ByteSize
 """Bytes, written as "10GB", "16MiB" or a number."""
 
@@ -52,3 +66,10 @@ def moment(text: str) -> int:
         msg = "not a time; write 2026-11-24T10:00:00Z, or with an offset as +01:00"
         raise ValueError(msg) from error
     return (at.replace(tzinfo=at.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def first_word(value: object) -> object:
+    """Return the word of a choice that is written as `word` or as `{word: ..}`; None where it is neither."""
+    if isinstance(value, dict):
+        return next(iter(value), None)
+    return value if isinstance(value, str) else None

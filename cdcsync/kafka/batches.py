@@ -20,7 +20,7 @@ from cdcsync.change import (
     Unreadable,
     pack_version,
 )
-from cdcsync.errors import ExitStatus, Fatal
+from cdcsync.errors import ExitStatus, Fatal, Transient
 from cdcsync.kafka.decoding import decoder_of
 from cdcsync.kafka.decoding.records import Decoded, Malformed, Record, table_of_topic
 from cdcsync.kafka.position import KafkaPosition, Place
@@ -112,6 +112,8 @@ class Batches:
             decoded = decoder.decode(record)
         except Malformed as error:
             return Decoded([_unreadable(record, str(error), self._reading.format)], record.time_us)
+        except Transient as fault:
+            raise Transient(fault.end, f"{record.place}: {fault}") from fault
         for item in decoded.items:
             if isinstance(item, Change):
                 self._look_at(item.table, record)

@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote
 
 import orjson
@@ -22,6 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from cdcsync.errors import ExitStatus, Fatal, Transient
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cdcsync.errors import End
 
 ANSWER_S: Final = 10.0
@@ -51,7 +53,7 @@ class Subjects(enum.StrEnum):
         return f"{topic}-{'key' if key else 'value'}"
 
 
-class RegistryConfig(BaseModel):
+class RegistryLogin(BaseModel):
     """Where schemas are kept, and who we are there."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -63,10 +65,24 @@ class RegistryConfig(BaseModel):
     """A reference: `${env:NAME}`, `${file:PATH}` or `${credential:NAME}`."""
     ca: Path | None = None
     """PEM file of the authorities to trust; absent: the system's."""
+
+
+class RegistryConfig(RegistryLogin):
+    """Where schemas are kept, and how they come there."""
+
     subjects: Subjects = Subjects.TOPIC_NAME
     """`topic_name`, `record_name` or `topic_record_name`: how subjects are named."""
     register_schemas: bool = True
     """Whether new schemas are registered; else they have to be there."""
+
+
+class Registered(NamedTuple):
+    """A schema as a registry has it."""
+
+    text: str
+    kind: str = "AVRO"
+    others: Sequence[str] = ()
+    """Schemas that it refers to, those that others refer to first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +92,33 @@ class Registry:
     config: RegistryConfig
     end: End
 
-    def schema(self, number: int) -> str:
-        """Return the schema of an id. Raises Transient, Fatal."""
+    @classmethod
+    def of(cls, login: RegistryLogin, end: End) -> Registry:
+        """Return a client that only reads."""
+        return cls(RegistryConfig.model_validate(dict(login)), end)
+
+    def by_id(self, number: int) -> Registered | None:
+        """Return the schema of an id, None where there is none. Raises Transient, Fatal."""
         found = self._ask("GET", f"/schemas/ids/{number}")
         if found is None:
-            msg = f"the registry {self.config.url} has no schema {number}"
-            raise Fatal(msg, hint="was it written with another registry? name that one under `registry`")
-        return str(found["schema"])
+            return None
+        others: dict[str, None] = {}
+        self._refer(found, others, set())
+        return Registered(str(found["schema"]), str(found.get("schemaType") or "AVRO"), tuple(others))
+
+    def subjects(self) -> list[str]:
+        """Return the names of all subjects. Raises Transient, Fatal."""
+        return list(self._ask("GET", "/subjects") or ())
+
+    def _refer(self, schema: dict[str, Any], others: dict[str, None], seen: set[str]) -> None:
+        """Add the schemas that this one refers to, each behind those that it refers to itself."""
+        for each in schema.get("references") or ():
+            path = f"/subjects/{quote(str(each['subject']), safe='')}/versions/{int(each['version'])}"
+            if path not in seen:
+                seen.add(path)
+                found = self._ask("GET", path) or {"schema": "null"}
+                self._refer(found, others, seen)
+                others[str(found["schema"])] = None
 
     def register(self, subject: str, schema: str) -> int:
         """Return the id of a schema under a subject, once it is there and fits what the subject had before.

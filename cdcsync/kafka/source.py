@@ -70,6 +70,7 @@ class KafkaTopics:
         self._tell = tell
         self._tail = tail
         self._clock = clock
+        self._avro = config.avro()
         self._name = f"cdcsync-{context.pipeline}" + (f"-{lane[0]}-{lane[1]}" if lane else "")
         self._consumer: Consumer | None = None
         self._topics: Topics | None = None
@@ -167,7 +168,7 @@ class KafkaTopics:
 
     def _stand(self, consumer: Consumer, begin: Begin) -> None:
         here = begin.here
-        self._batches = Batches(self._config.reading(), self._context, here, self._config.versions.value)
+        self._batches = Batches(self._config.reading(self._avro), self._context, here, self._config.versions.value)
         self._ends = begin.ends
         self._first = Batch((), here, 0, 0) if begin.fresh and not self._tail else None
         self._given = here.encode()

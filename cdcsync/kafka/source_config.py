@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import enum
-from datetime import datetime
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from cdcsync.errors import End
 from cdcsync.kafka.client import KafkaClientConfig
 from cdcsync.kafka.decoding import Reading
 from cdcsync.kafka.decoding.columns import How, declared
 from cdcsync.kafka.decoding.debezium import PLACEHOLDER
 from cdcsync.kafka.decoding.layouts import Declared
+from cdcsync.kafka.registry import Registry, RegistryLogin
 from cdcsync.mapping.names import Pattern
+from cdcsync.units import Moment, first_word
+
+if TYPE_CHECKING:
+    from cdcsync.kafka.decoding.avro import Avro
 
 STARTS: Final = "earliest, now, {time: ..}"
 
@@ -54,19 +59,8 @@ class FromTime(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    time: AwareDatetime
+    time: Moment
     """As `2026-11-24T08:00:00Z`."""
-
-    @field_validator("time", mode="before")
-    @classmethod
-    def _form(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            return datetime.fromisoformat(value)
-        except ValueError:
-            msg = f"not a time: {value!r}; write it with its zone, as 2026-11-24T08:00:00Z"
-            raise ValueError(msg) from None
 
 
 class DeclaredTable(BaseModel):
@@ -109,6 +103,9 @@ class KafkaSource(KafkaClientConfig):
     """Topics by name, as globs or whole /regexes/."""
     format: Format = Format.DEBEZIUM
     """`debezium`, `flat`, `maxwell`, `canal`, `json` or `text`: what the values are."""
+    registry: RegistryLogin | None = None
+    """A Confluent-compatible schema registry: values of `debezium` and `flat` are Avro, and so are their keys unless
+    these are JSON or a text. Absent: JSON."""
     group: str | None = Field(None, min_length=1)
     """A consumer group whose members share the partitions: start the pipeline several times. Absent: this process
     reads all of them, and tells its offsets to the group `cdcsync-PIPELINE`, where lag is seen."""
@@ -130,7 +127,7 @@ class KafkaSource(KafkaClientConfig):
     @field_validator("start", mode="before")
     @classmethod
     def _start(cls, value: Any) -> Any:
-        word = value if isinstance(value, str) else next(iter(value), None) if isinstance(value, dict) else None
+        word = first_word(value)
         if word is not None and word not in {"earliest", "now", "time"}:
             msg = f"start: one of {STARTS}"
             raise ValueError(msg)
@@ -149,6 +146,9 @@ class KafkaSource(KafkaClientConfig):
         if (self.topic is None) == (not self.topics):
             msg = "name either `topic` or `topics`"
             raise ValueError(msg)
+        if self.registry is not None and self.format not in {Format.DEBEZIUM, Format.FLAT}:
+            msg = f"{self.format} is no Avro: `registry` goes with debezium and flat"
+            raise ValueError(msg)
         return self
 
     @property
@@ -156,12 +156,20 @@ class KafkaSource(KafkaClientConfig):
         """The topics, as they are named."""
         return self.topics if self.topic is None else (self.topic,)
 
-    def reading(self) -> Reading:
-        """Return how the messages are read."""
+    def reading(self, avro: Avro | None = None) -> Reading:
+        """Return how the messages are read; `avro` opens them where they are."""
         tables = {name: Declared(table.columns, table.key) for name, table in self.tables.items()}
         decimals = self.decimal_handling_mode if self.format in {Format.DEBEZIUM, Format.FLAT} else "string"
         how = How(self.binary_handling_mode, decimals)
-        return Reading(self.format.value, tables, how, self.unavailable_value)
+        return Reading(self.format.value, tables, how, self.unavailable_value, avro)
+
+    def avro(self) -> Avro | None:
+        """Return what opens messages in Avro, its schemas looked up once; None where they are JSON."""
+        if self.registry is None:
+            return None
+        from cdcsync.kafka.decoding.avro import Avro  # noqa: PLC0415  brings fastavro along
+
+        return Avro(Registry.of(self.registry, End.SOURCE))
 
     def group_of(self, pipeline: str) -> str:
         """Return the consumer group."""

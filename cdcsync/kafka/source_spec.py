@@ -16,6 +16,7 @@ from cdcsync.kafka.decoding.plain import json_table, text_table
 from cdcsync.kafka.errors import error_of, verdict
 from cdcsync.kafka.group import KafkaGroup
 from cdcsync.kafka.position import KafkaPosition, Place
+from cdcsync.kafka.registry import Registry
 from cdcsync.kafka.source import KafkaTopics
 from cdcsync.kafka.source_config import Format, KafkaSource
 from cdcsync.kafka.start import Chosen
@@ -89,7 +90,20 @@ def check(config: KafkaSource, context: SourceContext) -> list[Finding]:
     with _consumer(config, context) as consumer:
         partitions = Chosen(named).partitions()
         found += _refusals(consumer, partitions, _group(config, context))
-    return found
+    return [*found, *_registry(config)]
+
+
+def _registry(config: KafkaSource) -> Iterator[Finding]:
+    """Yield whether the registry answers, where there is one. Raises Transient."""
+    if config.registry is None:
+        return
+    url = config.registry.url
+    try:
+        count = len(Registry.of(config.registry, End.SOURCE).subjects())
+    except Fatal as fatal:
+        yield Finding(Severity.ERROR, f"registry {url}", fatal.args[0], fatal.hint)
+    else:
+        yield Finding(Severity.OK, f"registry {url}", f"{count} subject(s)")
 
 
 def _refusals(consumer: Consumer, partitions: list[tuple[str, int]], group: str) -> Iterator[Finding]:

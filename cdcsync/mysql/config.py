@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import enum
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from cdcsync.addresses import Host, Tls, TlsMode, parse_host
 from cdcsync.errors import ExitStatus, Fatal
 from cdcsync.mysql import gtid
 from cdcsync.mysql.position import FIRST_OFFSET, file_number
-from cdcsync.units import Duration
+from cdcsync.units import Duration, Moment, first_word
 
 PORT: Final = 3306
 WRITE_WAIT_S: Final = 3600
@@ -99,19 +99,8 @@ class FromGtid(_Section):
 class FromTime(_Section):
     """Start at the first transaction that was committed at that time or later."""
 
-    time: AwareDatetime
+    time: Moment
     """As `2026-11-24T08:00:00Z`."""
-
-    @field_validator("time", mode="before")
-    @classmethod
-    def _form(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            return datetime.fromisoformat(value)
-        except ValueError:
-            msg = f"not a time: {value!r}; write it with its zone, as 2026-11-24T08:00:00Z"
-            raise ValueError(msg) from None
 
 
 class OnLostPosition(enum.StrEnum):
@@ -175,7 +164,7 @@ class MysqlSource(MysqlServerConfig):
     @field_validator("start", mode="before")
     @classmethod
     def _start(cls, value: Any) -> Any:
-        word = value if isinstance(value, str) else next(iter(value), None) if isinstance(value, dict) else None
+        word = first_word(value)
         if word in _REFUSED:
             msg = f"start: {word}: {_REFUSED[word]}"
             raise ValueError(msg)

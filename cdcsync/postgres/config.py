@@ -19,7 +19,7 @@ from pydantic import (
 
 from cdcsync.addresses import Host, Tls, TlsMode, parse_host
 from cdcsync.errors import ExitStatus, Fatal
-from cdcsync.units import Duration, Size
+from cdcsync.units import Duration, Size, first_word
 
 PORT: Final = 5432
 NAME_BYTES_MAX: Final = 63
@@ -183,7 +183,7 @@ class PostgresSource(PostgresServerConfig):
     @field_validator("start", mode="before")
     @classmethod
     def _start(cls, value: Any) -> Any:
-        word = value if isinstance(value, str) else next(iter(value), None) if isinstance(value, dict) else None
+        word = first_word(value)
         if word in _OTHER_STARTS:
             msg = f"start: {word}: {_OTHER_STARTS[word]}"
             raise ValueError(msg)

@@ -21,6 +21,7 @@ from cdcsync.kafka.decoding.plain import JsonRows, Text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cdcsync.kafka.decoding.avro import Avro
     from cdcsync.kafka.decoding.opening import Opener
     from cdcsync.kafka.decoding.records import Decoder
 
@@ -38,8 +39,8 @@ class Reading:
     """How values are written in JSON without a schema."""
     placeholder: str = PLACEHOLDER
     """What stands for a value that the log did not carry."""
-    registry: Opener | None = None
-    """Opens keys and values in Avro; None: they are JSON."""
+    avro: Avro | None = None
+    """Opens values in Avro; None: they are JSON."""
 
 
 def decoder_of(reading: Reading) -> Decoder:
@@ -48,8 +49,10 @@ def decoder_of(reading: Reading) -> Decoder:
     exact = kind in {"maxwell", "flat", "json"}
     absent = UNCHANGED if kind == "debezium" else None
     layouts = Layouts(reading.declared, absent, reading.how)
-    keys: Opener = reading.registry or Json()
-    values: Opener = reading.registry or Json(exact_loads if exact else orjson.loads)
+    keys: Opener = Json()
+    values: Opener = Json(exact_loads if exact else orjson.loads)
+    if reading.avro is not None:
+        keys, values = reading.avro.keys(), reading.avro
     if kind == "debezium":
         return Debezium(keys, values, layouts, reading.placeholder)
     if kind == "flat":

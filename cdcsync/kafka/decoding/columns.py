@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from binascii import Error as NotBase64
 from dataclasses import dataclass
 from functools import partial
@@ -180,6 +180,8 @@ def json_text(value: Any) -> str:
 def _exactly(value: Any) -> Any:
     if isinstance(value, Number):
         return orjson.Fragment(str(value))
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
     raise TypeError
 
 

@@ -46,21 +46,24 @@ def _text(value: Any) -> str:
     return value
 
 
+def _bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else base64_bytes(value)
+
+
 def _variable_decimal(value: Any) -> str:
     return unscaled(int(value["scale"]), value["value"])
 
 
 def bits(length: int, value: Any) -> str:
     """Return a BIT of Debezium's little-endian bytes."""
-    raw = value if isinstance(value, bytes) else base64_bytes(value)
+    raw = _bytes(value)
     number = int.from_bytes(raw, "little")
     return f"{number:0{length or 8 * len(raw)}b}"
 
 
 def _geometry(value: Any) -> bytes:
     """Return EWKB of `{wkb, srid}`."""
-    raw = value["wkb"]
-    wkb: bytes = raw if isinstance(raw, bytes) else base64_bytes(raw)
+    wkb = _bytes(value["wkb"])
     srid = value.get("srid")
     order: Literal["little", "big"] = "little" if wkb[:1] == b"\x01" else "big"
     kind = int.from_bytes(wkb[1:5], order)
@@ -104,9 +107,12 @@ _NAMED: Final[Mapping[str, Meaning]] = {
     "io.debezium.data.geometry.Geometry": (Type(Kind.GEOMETRY), _geometry),
     "io.debezium.data.geometry.Geography": (Type(Kind.GEOMETRY), _geometry),
     "io.debezium.data.geometry.Point": (Type(Kind.GEOMETRY), _geometry),
+    "timestamp-millis": (Type(Kind.TIMESTAMPTZ, precision=3), temporal.moments(_MS, "Z")),
+    "timestamp-micros": (Type(Kind.TIMESTAMPTZ, precision=6), temporal.moments(_US, "Z")),
+    "timestamp-nanos": (Type(Kind.TIMESTAMPTZ, precision=9), temporal.moments(1, "Z")),
     "io.debezium.data.Ltree": (Type(Kind.OPAQUE, name="ltree"), None),
 }
-"""By the schema's name, whatever its plain type."""
+"""By the schema's name, whatever its plain type; Avro's own instants by their logical type."""
 _OTHERS: Final[Mapping[str, Meaning]] = {
     "boolean": (Type(Kind.BOOLEAN), None),
     "float": (Type(Kind.FLOAT, bits=32), _number),
@@ -114,7 +120,7 @@ _OTHERS: Final[Mapping[str, Meaning]] = {
     "double": (Type(Kind.FLOAT, bits=64), _number),
     "float64": (Type(Kind.FLOAT, bits=64), _number),
     "string": (Type(Kind.TEXT), None),
-    "bytes": (Type(Kind.BYTES), base64_bytes),
+    "bytes": (Type(Kind.BYTES), _bytes),
     "struct": (Type(Kind.JSON), json_text),
     "map": (Type(Kind.JSON), json_text),
 }

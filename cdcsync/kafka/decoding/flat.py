@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cdcsync.change import UNCHANGED, Change, Operation
 from cdcsync.kafka.decoding.layouts import Layouts, Versions
 from cdcsync.kafka.decoding.opening import Opened, fields_in
-from cdcsync.kafka.decoding.records import Decoded, Malformed, Record, table_of_topic
+from cdcsync.kafka.decoding.records import Decoded, Malformed, Record, Unregistered, table_of_topic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,6 +97,8 @@ class Flat:
         only = said.key[0] if said is not None and said.key is not None and len(said.key) == 1 else None
         try:
             opened = self._keys.open(record.key)
+        except Unregistered:
+            raise
         except Malformed:
             opened = Opened(record.key.decode(errors="replace"), None)
         if isinstance(opened.payload, dict):

@@ -41,6 +41,10 @@ class Malformed(ValueError):  # noqa: N818  a finding that the source turns into
     """A message is not what its format says; the text says what is wrong, and holds no value of it."""
 
 
+class Unregistered(Malformed):
+    """The registry does not have the schema of a message."""
+
+
 class Decoder(Protocol):
     """Turns the records of one topic into items."""
 
