@@ -72,8 +72,8 @@ class Altering:
     def prepare(self, met: Met) -> Table:
         """Alter the target; return the table as its rows are written: without the columns that it does not follow."""
         table, follows = met.table, self._follows(met.table)
-        applied = self._applied(table) if follows.mode is not Mode.STOP else None
-        if applied is None or not self._is_ours(applied):
+        applied = self.shape(table)
+        if applied is None:
             return table
         done = chosen(follows, applied, met)
         if done:
@@ -90,6 +90,11 @@ class Altering:
         applied = self._applied(met.table)
         if applied is None or not self._is_ours(applied):
             self._keep(met.table, max(met.version, applied.version if applied is not None else 0))
+
+    def shape(self, table: Table) -> Applied | None:
+        """Return what its target looks like; None where nobody alters it, or another entry made it."""
+        applied = self._applied(table) if self._follows(table).mode is not Mode.STOP else None
+        return applied if applied is not None and self._is_ours(applied) else None
 
     def _is_ours(self, applied: Applied) -> bool:
         """Return whether the entry is still what it was: what another entry makes is checked, as at the first start."""

@@ -22,22 +22,25 @@ if TYPE_CHECKING:
 
 
 class Addressed:
-    """One table version and the index that takes it."""
+    """One table version and the index that takes it.
 
-    def __init__(self, table: Table, index: Index, config: ElasticSinkConfig) -> None:
+    `table` has the key by which documents are found, `written` the columns that they are made of; `kept` are the
+    fields that documents had before and go on having.
+    """
+
+    def __init__(
+        self, table: Table, index: Index, config: ElasticSinkConfig, written: Table, kept: tuple[str, ...] = ()
+    ) -> None:
         own = config.index(beneath(table).name)
         self.index = index
         self.name = orjson.dumps(index.name)
-        self.key = table.key
-        routing = own.routing
-        if routing is not None and routing not in table.at:
-            msg = f"`routing: {routing}` of index {table.name}: the table has no such column"
-            raise Fatal(msg, hint="name a column of the mapped table", status=ExitStatus.CONFIG)
-        self.folded = table if routing is None or routing in table.key else replace(table, key=(*table.key, routing))
-        self._routing = None if routing is None else self.folded.key.index(routing)
+        self.written = written
+        self.kept = kept
+        self.folded = folded(table, config)
+        self._routing = None if own.routing is None else self.folded.key.index(own.routing)
         self._single = len(self.folded.key) == 1
         self._pipeline = b"" if own.pipeline is None else b',"pipeline":' + orjson.dumps(own.pipeline)
-        self.plan = Plan(table, table.key, index.properties, own.id)
+        self.plan = Plan(written, table.key, index.properties, own.id)
         self.reads_back = index.whole and own.pipeline is None
         """Whether a document there can complete a row: an ingest pipeline may have changed it."""
 
@@ -55,6 +58,15 @@ class Addressed:
         """Return the action that takes a document away."""
         text = text_of(b"delete", self.name, place[0], version, _routed(place[1]))
         return Action(cause, version, self.index, text)
+
+
+def folded(table: Table, config: ElasticSinkConfig) -> Table:
+    """Return a table as it is folded: its routing belongs to its key. Raises Fatal where it has no such column."""
+    routing = config.index(beneath(table).name).routing
+    if routing is not None and routing not in table.at:
+        msg = f"`routing: {routing}` of index {table.name}: the table has no such column"
+        raise Fatal(msg, hint="name a column of the mapped table", status=ExitStatus.CONFIG)
+    return table if routing is None or routing in table.key else replace(table, key=(*table.key, routing))
 
 
 class Whole:

@@ -10,6 +10,7 @@ from cdcsync.connectors import Finding, Severity
 from cdcsync.elastic.client import Client
 from cdcsync.elastic.target import Target, property_of, refuse_names
 from cdcsync.errors import End
+from cdcsync.evolution import Alteration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +63,15 @@ def _indexes(client: Client, config: ElasticSinkConfig, context: SinkContext) ->
                 remedy = f"PUT /{table.name} {orjson.dumps(target.wanted(table)).decode()}"
                 yield Finding(Severity.ERROR, subject, "is missing, and `create_indexes` is off", remedy)
             continue
-        found = [*target.misfits(table, index), *target.narrow(table, index)]
+        follows = context.follows(table)
+        ours = index.mark is not None and index.by_alias
+        found = [] if ours and follows.takes(Alteration.ADD) else target.misfits(table, index)
+        narrow = target.narrow(table, index)
+        if ours and follows.takes(Alteration.TYPE):
+            anew = f"cdcsync rebuild {context.pipeline} {table.name}"
+            yield from (Finding(Severity.WARNING, subject, line, anew) for line in narrow)
+        else:
+            found = [*found, *narrow]
         for misfit in found:
             text, _, remedy = misfit.partition(": PUT ")
             anew = f"cdcsync rebuild {context.pipeline} {table.name}, or map to another index with `to`"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cdcsync.connectors import Connector, SinkSpec, StoreSpec
+from cdcsync.elastic.alter import plan
 from cdcsync.elastic.check import check, identity
 from cdcsync.elastic.config import ElasticSinkConfig, ElasticStoreConfig, from_url
 from cdcsync.elastic.rebuild import obstacles
@@ -41,6 +42,7 @@ CONNECTOR = Connector(
         check=check,
         scanner=sink_scanner,
         places=True,
+        plan=plan,
         obstacles=obstacles,
         again="documents pass through older states and are right again once it has caught up",
     ),

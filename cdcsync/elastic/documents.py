@@ -72,8 +72,11 @@ class Plan:
                     values[index] = self._converted(name, convert, values[index])
         return _line(dict(zip(self._names, values, strict=True)))
 
-    def merged(self, row: Row, there: Mapping[str, bytes]) -> bytes | None:
-        """Return a row as one line, what is UNCHANGED as the document has it; None when that lacks a field."""
+    def merged(self, row: Row, there: Mapping[str, bytes], kept: Sequence[str] = ()) -> bytes | None:
+        """Return a row as one line, what is UNCHANGED as the document has it; None when that lacks a field.
+
+        `kept` are fields that it goes on having where it has them.
+        """
         values: dict[str, Any] = dict(zip(self._names, row, strict=True))
         for _, name, convert in self._converters:
             if values[name] is not None and values[name] is not UNCHANGED:
@@ -83,6 +86,7 @@ class Plan:
                 if name not in there:
                     return None
                 values[name] = orjson.Fragment(_flat(there[name]))
+        values.update({name: orjson.Fragment(_flat(there[name])) for name in kept if name in there})
         return _line(values)
 
     def row(self, there: Mapping[str, bytes]) -> Row:

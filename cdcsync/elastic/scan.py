@@ -99,7 +99,7 @@ class _Rows:
         if shapes:
             msg = f"index {table.name}: the text of {', '.join(shapes)} is not compared with the source's bytes"
             raise Fatal(msg, hint="name the other tables", status=ExitStatus.CONFIG)
-        return Addressed(table, index, self._config)
+        return Addressed(table, index, self._config, table)
 
 
 def _row(place: Addressed, document: Mapping[str, bytes]) -> Row:

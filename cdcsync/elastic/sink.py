@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
-
-import orjson
-import structlog
 
 from cdcsync.change import Change, CopyStart, SchemaChange, Step, Table
 from cdcsync.elastic import rebuild
@@ -16,13 +13,12 @@ from cdcsync.elastic.addressed import Addressed, Whole, count, filled, last, pla
 from cdcsync.elastic.bulk import Action, Bulk, Pace
 from cdcsync.elastic.channels import Channels, Outcome
 from cdcsync.elastic.client import Client
+from cdcsync.elastic.indexes import Indexes
 from cdcsync.elastic.reading import documents_of, everything, is_empty
-from cdcsync.elastic.target import Index, Mark, Target, refuse_names
-from cdcsync.errors import End, ExitStatus, Fatal, Rejected, Transient
-from cdcsync.evolution import Alteration
-from cdcsync.folding import NOT_THERE, Barrier, complete, fold, refusal
+from cdcsync.errors import End, Fatal, Rejected, Transient
+from cdcsync.evolution import Met, met
+from cdcsync.folding import NOT_THERE, Barrier, complete, fitted, fold, refusal
 from cdcsync.ports import Guarantee
-from cdcsync.rebuilding import NEW, OLD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -62,13 +58,8 @@ class ElasticSink:
         self._clock = clock
         self._pace = Pace(config.bulk.actions_max)
         self._client: Client | None = None
-        self._indexes: dict[str, Index] = {}
-        self._plans: dict[Table, Addressed] = {}
-        self._folded: dict[Table, Table] = {}
-        """Tables whose routing is no part of their key, as they are folded."""
-        self._epoch = 0
-        self._marked: frozenset[str] = frozenset()
-        """The indexes that say that they are ours, in this epoch."""
+        self._versions: Callable[[], Mapping[Table, Met]] = dict
+        """The table versions of the batch that is written."""
         self._looked_at = 0.0
         self._used_at = 0.0
         self._number = 0
@@ -81,19 +72,13 @@ class ElasticSink:
     def open(self) -> int:
         """Make or check the indexes; return the highest epoch that they hold."""
         self._client = Client(self._config, End.SINK)
-        self._target = Target(self._client, self._config)
-        self._indexes.clear()
-        self._plans.clear()
-        self._marked = frozenset()
-        self._epoch = 0
-        self._prepare(self._context.tables)
-        self._refuse_lost()
-        self._look_at_pipelines()
+        self._indexes = Indexes(self._client, self._config, self._context)
+        self._indexes.open()
         self._used_at = self._looked_at = self._clock()
         self._bulk = Bulk(self._client, options=self._options(), gzip=self._config.compresses, pace=self._pace)
         self._channels = Channels(self._send, self._config.bulk)
         self._under_way.clear()
-        return self._epoch
+        return self._indexes.epoch
 
     def write(self, batch: Batch) -> Position | None:
         """Send all; return what is answered for. Raises Rejected with what the cluster never takes.
@@ -103,9 +88,10 @@ class ElasticSink:
         """
         self._refuse_late(self._used_at)
         self._used_at = self._clock()
-        parts = fold(self._addressed(batch))
-        if batch.position.epoch > self._epoch or self._marked != frozenset(self._indexes):
-            self._mark(max(self._epoch, batch.position.epoch))
+        self._versions = partial(met, batch)
+        parts = fold(self._indexes.addressed(batch))
+        if batch.position.epoch > self._indexes.epoch or not self._indexes.are_marked:
+            self._indexes.mark(max(self._indexes.epoch, batch.position.epoch))
         self._number += 1
         self._channels.turn(self._number)
         try:
@@ -128,6 +114,8 @@ class ElasticSink:
             self._channels.clear()
             self._under_way.clear()
             raise
+        finally:
+            self._versions = dict
 
     def arrived(self) -> Position | None:
         """Wait for all that is under way; return what is durable then."""
@@ -140,14 +128,9 @@ class ElasticSink:
     def rebuild(self, step: Step, tables: Sequence[Table], position: Position) -> Position:
         """Do one step for all these indexes; see `ports.Rebuilder`."""
         self.arrived()
-        rebuild.take(self._connected, self._target, step, tables)
-        names = {name for table in tables for name in (table.name, table.name + NEW, table.name + OLD)}
-        for table in [each for each in self._plans if each.name in names]:
-            del self._plans[table]
-        for name in names & self._indexes.keys():
-            del self._indexes[name]
-        self._prepare(tables)
-        self._mark(max(self._epoch, position.epoch))
+        rebuild.take(self._connected, self._indexes.target, step, tables)
+        self._indexes.again(tables)
+        self._indexes.mark(max(self._indexes.epoch, position.epoch))
         return position
 
     def _arrive(self) -> None:
@@ -192,127 +175,29 @@ class ElasticSink:
 
     def _options(self) -> str:
         refresh = "" if self._config.refresh == "false" else f"&refresh={self._config.refresh.value}"
-        by_alias = all(index.by_alias for index in self._indexes.values())
-        return f"{refresh}{'&require_alias=true' if by_alias and self._indexes else ''}"
-
-    # Tables and indexes
-
-    def _prepare(self, tables: Sequence[Table]) -> None:
-        """Plan these tables, making or checking their indexes. Raises Fatal naming all misfits."""
-        refuse_names([*self._plans, *tables])
-        found: dict[str, list[str]] = {}
-        for table in tables:
-            index = self._indexes.get(table.name) or self._target.look(table.name)
-            if index is None:
-                if not self._config.create_indexes:
-                    body = orjson.dumps(self._target.wanted(table)).decode()
-                    found[table.qualified] = [f"is missing, and `create_indexes` is off: PUT /{table.name} {body}"]
-                    continue
-                index = self._target.make(table)
-            elif self._context.follows(table).takes(Alteration.ADD):
-                index = self._target.extend(table, index)
-            found[table.qualified] = [*self._target.misfits(table, index), *self._narrow(table, index)]
-            self._adopt(index)
-            self._plans[table] = Addressed(table, index, self._config)
-            self._folded[table] = self._plans[table].folded
-        _refuse(found, self._context.pipeline)
-        self._plans |= {each.folded: each for each in list(self._plans.values())}
-
-    def _narrow(self, table: Table, index: Index) -> list[str]:
-        """Return the fields that keep the pipeline from starting: not where it may go on until it is built anew."""
-        lines = self._target.narrow(table, index)
-        if (
-            not lines
-            or index.mark is None
-            or not index.by_alias
-            or not self._context.follows(table).takes(Alteration.TYPE)
-        ):
-            return lines
-        log = structlog.get_logger().bind(pipeline=self._context.pipeline)
-        log.warning("misfit", index=index.name, fields=lines, remedy=rebuilding(self._context.pipeline, table.name))
-        return []
-
-    def _adopt(self, index: Index) -> None:
-        mark = index.mark
-        if mark is not None and mark.pipeline != self._context.pipeline:
-            msg = f"index {index.name} belongs to pipeline {mark.pipeline}"
-            hint = "give this pipeline an index of its own with `to:`, or delete that one"
-            raise Fatal(msg, hint=hint, status=ExitStatus.OWNERSHIP)
-        if mark is not None:
-            self._epoch = max(self._epoch, mark.epoch)
-        self._indexes[index.name] = index
-
-    def _refuse_lost(self) -> None:
-        """Raise Fatal when an index is not the one that the others remember."""
-        known = {name for index in self._indexes.values() if index.mark for name in index.mark.tables}
-        lost = [name for name, index in self._indexes.items() if name in known and index.mark is None]
-        if lost:
-            raise _lost(lost)
-
-    def _look_at_pipelines(self) -> None:
-        for name in {self._config.index(each).pipeline for each in self._indexes} - {None}:
-            doing = f"looking at ingest pipeline {name}"
-            if self._connected.ask("GET", f"/_ingest/pipeline/{name}", doing=doing, missing=True) is None:
-                msg = f"the cluster has no ingest pipeline {name}"
-                raise Fatal(msg, hint="make it, or remove it from `indexes:`", status=ExitStatus.CONFIG)
-
-    def _mark(self, epoch: int) -> None:
-        """Write into every index whose it is, and the epoch, before the first document that has it."""
-        mark = Mark(self._context.pipeline, self._context.source, epoch, tuple(sorted(self._indexes)))
-        for name, index in self._indexes.items():
-            if index.mark != mark:
-                self._target.adopt(index, mark)
-                self._indexes[name] = replace(index, mark=mark)
-        self._epoch = epoch
-        self._marked = frozenset(self._indexes)
+        by_alias = all(index.by_alias for index in self._indexes.by_name.values())
+        return f"{refresh}{'&require_alias=true' if by_alias and self._indexes.by_name else ''}"
 
     def _plan(self, table: Table) -> Addressed:
-        plan = self._plans.get(table)
+        plan = self._indexes.plans.get(table)
         if plan is None:
-            self._prepare([table])
-            self._mark(self._epoch)
+            plan = self._indexes.plan(table, self._versions())
             self._bulk = Bulk(self._connected, options=self._options(), gzip=self._config.compresses, pace=self._pace)
-            plan = self._plans[table]
         return plan
-
-    def _addressed(self, batch: Batch) -> Batch:
-        """Return the batch with tables whose routing is no part of their key keyed by it too."""
-        tables = {
-            id(item.table): item.table
-            for each in batch.transactions
-            for item in each.items
-            if isinstance(item, Change | CopyStart)
-        }
-        folded = {table: self._plan(table).folded for table in tables.values()}
-        if all(table is other for table, other in folded.items()):
-            return batch
-        transactions = [
-            replace(
-                each,
-                items=[
-                    item._replace(table=folded[item.table]) if isinstance(item, Change) else item for item in each.items
-                ],
-            )
-            for each in batch.transactions
-        ]
-        return replace(batch, transactions=transactions)
 
     def _look_again(self) -> None:
         """Raise Fatal when an index was deleted, and perhaps made again, since it was found."""
         now = self._clock()
-        if now - self._looked_at < LOOK_S or not self._indexes:
-            return
-        self._looked_at = now
-        there = self._target.uuids(self._indexes.values())
-        lost = [index.name for index in self._indexes.values() if there.get(index.concrete) != index.uuid]
-        if lost:
-            raise _lost(lost)
+        if now - self._looked_at >= LOOK_S and self._indexes.by_name:
+            self._looked_at = now
+            self._indexes.refuse_deleted()
 
     # Writing
 
     def _write_group(self, group: Group, batch: Batch) -> None:
         versions = [transaction.version for transaction in batch.transactions[: group.end + 1]]
-        work = [(self._plan(effects.table), effects) for effects in group.tables]
+        plans = [(self._plan(effects.table), effects) for effects in group.tables]
+        work = [(plan, fitted(effects, plan.written)) for plan, effects in plans]
         merged = {id(plan): self._completed(plan, effects) for plan, effects in work}
         large = batch.transactions[0]
         total = sum(count(effects) for effects in group.tables)
@@ -351,28 +236,28 @@ class ElasticSink:
 
     def _completed(self, plan: Addressed, effects: TableEffects) -> dict[int, bytes]:
         """Return the documents of rows that the log did not carry whole, by what is indexed. Raises Incomplete."""
-        partial = [effect for effect in filled(effects) if not complete(effect.row)]
-        if not partial:
+        lacking = [effect for effect in filled(effects) if plan.kept or not complete(effect.row)]
+        if not lacking:
             return {}
         self._arrive()
         merged: dict[int, bytes] = {}
         reasons: dict[Ref, str] = {}
         there = {}
         if plan.reads_back:
-            places = [placed(plan, effect.origin) for effect in partial]
+            places = [placed(plan, effect.origin) for effect in lacking]
             there = documents_of(self._connected, plan.index, [place for place in places if place is not None])
-        for effect in partial:
+        for effect in lacking:
             place = placed(plan, effect.origin)
             found = None if place is None else there.get(place)
             try:
-                document = None if found is None else plan.plan.merged(effect.row, found)
+                document = None if found is None else plan.plan.merged(effect.row, found, plan.kept)
             except ValueError as error:
                 reasons.update(dict.fromkeys(effect.refs(), str(error)))
                 continue
-            if document is None:
-                reasons.update(dict.fromkeys(effect.refs(), NOT_THERE))
-            else:
+            if document is not None:
                 merged[id(effect)] = document
+            elif not complete(effect.row):
+                reasons.update(dict.fromkeys(effect.refs(), NOT_THERE))
         if reasons:
             raise refusal(reasons)
         return merged
@@ -386,7 +271,7 @@ class ElasticSink:
         return min(self._config.request_timeout.total_seconds(), self._patience_s())
 
     def _patience_s(self) -> float:
-        return min((index.gc_deletes_s for index in self._indexes.values()), default=3600.0) / 2
+        return min((index.gc_deletes_s for index in self._indexes.by_name.values()), default=3600.0) / 2
 
     def _refuse_late(self, since: float) -> None:
         if since and self._clock() - since > self._patience_s():
@@ -399,6 +284,7 @@ class ElasticSink:
     def _pass(self, barrier: Barrier, batch: Batch) -> None:
         item = barrier.item
         if isinstance(item, SchemaChange):
+            self._indexes.move(item, batch.transactions[barrier.ref[0]].version)
             return
         plan = self._plan(item.table)
         if isinstance(item, CopyStart) and not item.again:
@@ -418,28 +304,3 @@ class ElasticSink:
             for place, there in page:
                 self._channels.put(place[0], plan.deleted(cause, place, there if version is None else version))
             self._arrive()
-
-
-def rebuilding(pipeline: str, name: str) -> str:
-    """Return the command that makes another index."""
-    return f"cdcsync rebuild {pipeline} {name}"
-
-
-def _refuse(found: Mapping[str, Sequence[str]], pipeline: str) -> None:
-    """Raise Fatal naming every misfit of every table; return when there are none."""
-    lines = [f"index of {table}: {misfit}" for table, each in found.items() for misfit in each]
-    if lines:
-        hint = (
-            f"send what is given; to change a type, set `schema_changes: evolve`, start again, and run "
-            f"`{rebuilding(pipeline, 'TABLE')}`; or map to another index with `to`"
-        )
-        raise Fatal("\n".join(lines), hint=hint, status=ExitStatus.CONFIG)
-
-
-def _lost(names: Sequence[str]) -> Fatal:
-    msg = f"index {', '.join(sorted(names))} was deleted, or made again, while the pipeline had it: its documents are lost"
-    hint = (
-        "bring it back as it was; or forget the position with `cdcsync positions clear`, delete the other indexes of "
-        "the pipeline, and run again to copy everything"
-    )
-    return Fatal(msg, hint=hint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -158,19 +158,40 @@ class Target:
                 )
         return found
 
-    def adopt(self, index: Index, mark: Mark) -> None:
-        """Write into an index whose it is."""
-        meta = {**index.meta, MARK: _marked(mark)}
+    def adopt(self, index: Index, mark: Mark) -> Index:
+        """Write into an index whose it is; return it as it is then."""
+        return replace(self.note(index, {MARK: _marked(mark)}), mark=mark)
+
+    def note(self, index: Index, said: Mapping[str, Any]) -> Index:
+        """Write something into an index's `_meta`, beside what is there; return the index as it is then."""
+        meta = {**index.meta, **said}
         doing = f"marking index {index.name}"
         self._client.ask("PUT", f"/{named(index.concrete)}/_mapping", {"_meta": meta}, doing=doing)
+        return replace(index, meta=meta)
 
-    def extend(self, table: Table, index: Index) -> Index:
-        """Give an index the fields that it lacks for a table; return it as it is then."""
+    def ours(self, pipeline: str) -> list[Index]:
+        """Return all indexes behind an alias that say that they are a pipeline's."""
+        path = f"/_all/_mapping?filter_path=*.mappings._meta.{MARK}.pipeline"
+        try:
+            found = self._client.ask("GET", path, doing="looking for the pipeline's indexes")
+        except Fatal as fatal:
+            if fatal.status is ExitStatus.PERMISSION:
+                return []  # of those that we may not see, none is ours
+            raise
+        mine = [name for name, there in found.items() if there["mappings"]["_meta"][MARK]["pipeline"] == pipeline]
+        made = []
+        for concrete in sorted(mine):
+            there = self._client.ask("GET", f"/{named(concrete)}", doing=f"looking at index {concrete}")[concrete]
+            made += [_index(alias, concrete, there) for alias in there.get("aliases", {})]
+        return made
+
+    def extend(self, table: Table, index: Index, names: Sequence[str] | None = None) -> Index:
+        """Give an index the fields that it lacks for a table, or for these columns; return it as it is then."""
         wanted = {**self.fields(table), **self._config.index(beneath(table).name).properties}
         missing = {
-            column.name: wanted[column.name]
-            for column in table.columns
-            if property_of(index.properties, column.name) is None
+            name: wanted[name]
+            for name in (table.at if names is None else names)
+            if property_of(index.properties, name) is None
         }
         if not missing:
             return index
