@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 import structlog
 
-from cdcsync.altering import planned
+from cdcsync.altering import chosen, planned
 from cdcsync.change import Column, Table
 from cdcsync.connectors import ALTERED, Planned
 from cdcsync.elastic.client import Client, named
 from cdcsync.elastic.target import Target, property_of, refuse_names
 from cdcsync.errors import End, ExitStatus, Fatal
-from cdcsync.evolution import Alteration, Applied, decode, encode
+from cdcsync.evolution import Alteration, Applied, Met, Mode, after, decode, encode, trimmed
 from cdcsync.rebuilding import beneath
 
 if TYPE_CHECKING:
@@ -115,6 +115,14 @@ def applied_of(name: str, index: Index) -> Applied | None:
     applied = decode(str(shape["shape"]), int(shape["version"]))
     table = applied.table
     return applied._replace(table=Table(table.schema, name, table.columns, table.key))
+
+
+def as_written(table: Table, index: Index, follows: Follows) -> Table:
+    """Return a table without the columns that its documents will not have."""
+    applied = applied_of(table.name, index)
+    if follows.mode is Mode.STOP or applied is None or applied.entry != follows.entry:
+        return table
+    return trimmed(table, after(applied.table, table, chosen(follows, applied, Met(table, applied.version))))
 
 
 def was(index: Index, name: str, version: int) -> bool:

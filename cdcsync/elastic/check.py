@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from cdcsync.connectors import Finding, Severity
+from cdcsync.elastic.alter import as_written
 from cdcsync.elastic.client import Client
 from cdcsync.elastic.target import Target, property_of, refuse_names
 from cdcsync.errors import End
@@ -65,7 +66,9 @@ def _indexes(client: Client, config: ElasticSinkConfig, context: SinkContext) ->
             continue
         follows = context.follows(table)
         ours = index.mark is not None and index.by_alias
-        found = [] if ours and follows.takes(Alteration.ADD) else target.misfits(table, index)
+        found = (
+            [] if ours and follows.takes(Alteration.ADD) else target.misfits(as_written(table, index, follows), index)
+        )
         narrow = target.narrow(table, index)
         if ours and follows.takes(Alteration.TYPE):
             anew = f"cdcsync rebuild {context.pipeline} {table.name}"

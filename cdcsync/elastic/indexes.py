@@ -196,14 +196,16 @@ class Indexes:
     def _follows(self, table: Table) -> Follows:
         return self._context.follows(beneath(table))
 
-    def move(self, item: SchemaChange, version: int) -> None:
-        """Follow a table to another name, or drop its index; all before it is answered for."""
+    def follow(self, item: SchemaChange, version: int, versions: Mapping[Table, Met]) -> None:
+        """Follow a table to another version or name, or drop its index; all before it is answered for."""
         old, new = item.old, item.new
-        if old is None or (new is not None and new.name == old.name):
-            return
-        self._ground.version = version
-        self._altering.move(item, version)
-        self._forget(self.plans)
+        if old is not None and (new is None or new.name != old.name):
+            self._ground.version = version
+            self._altering.move(item, version)
+            self._forget(self.plans)
+        if new is not None:
+            self.prepare([versions.get(new, Met(new, version, renamed=item.renamed))])
+            self.mark(self.epoch)
 
     def again(self, tables: Sequence[Table]) -> None:
         """Look at these, and at what stands beside them, as if they had never been seen."""

@@ -75,7 +75,7 @@ class ElasticSink:
         self._indexes = Indexes(self._client, self._config, self._context)
         self._indexes.open()
         self._used_at = self._looked_at = self._clock()
-        self._bulk = Bulk(self._client, options=self._options(), gzip=self._config.compresses, pace=self._pace)
+        self._bulk = self._made_bulk()
         self._channels = Channels(self._send, self._config.bulk)
         self._under_way.clear()
         return self._indexes.epoch
@@ -178,11 +178,15 @@ class ElasticSink:
         by_alias = all(index.by_alias for index in self._indexes.by_name.values())
         return f"{refresh}{'&require_alias=true' if by_alias and self._indexes.by_name else ''}"
 
+    def _made_bulk(self) -> Bulk:
+        """Return what sends requests to the indexes as they are now."""
+        return Bulk(self._connected, options=self._options(), gzip=self._config.compresses, pace=self._pace)
+
     def _plan(self, table: Table) -> Addressed:
         plan = self._indexes.plans.get(table)
         if plan is None:
             plan = self._indexes.plan(table, self._versions())
-            self._bulk = Bulk(self._connected, options=self._options(), gzip=self._config.compresses, pace=self._pace)
+            self._bulk = self._made_bulk()
         return plan
 
     def _look_again(self) -> None:
@@ -284,7 +288,8 @@ class ElasticSink:
     def _pass(self, barrier: Barrier, batch: Batch) -> None:
         item = barrier.item
         if isinstance(item, SchemaChange):
-            self._indexes.move(item, batch.transactions[barrier.ref[0]].version)
+            self._indexes.follow(item, batch.transactions[barrier.ref[0]].version, self._versions())
+            self._bulk = self._made_bulk()
             return
         plan = self._plan(item.table)
         if isinstance(item, CopyStart) and not item.again:
