@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import resource
-import time
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from benchmarks import figures
+from benchmarks import figures, reading_alone
 from benchmarks.figures import Bench, Result, folder
 from benchmarks.ours import COMPILED, INTERPRETED, Ours
 from benchmarks.postgres_cases import server
-from benchmarks.process import Usage
+from benchmarks.process import Contender
 from cdcsync.kafka.position import KafkaPosition
 from cdcsync.testing import jvm
 from cdcsync.testing.kafka_servers import KafkaServer
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.ours import End
+    from benchmarks.process import Usage
     from cdcsync.testing.servers import PostgresServer
 
 PARTITIONS: Final = 3
@@ -96,18 +96,10 @@ def _past(kafka: KafkaServer) -> End:
     return is_past
 
 
-def _bare(kafka: KafkaServer, rows: int) -> Usage:
-    """Read all records with the client alone, in this process: what it can give."""
-    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)
-    consumer = Consumer(kafka.client(group_id="bare", isolation_level="read_committed", enable_auto_commit=False))
-    consumer.assign([TopicPartition(TOPIC, at, 0) for at in range(PARTITIONS)])
-    read = 0
-    while read < rows:
-        read += sum(1 for message in consumer.consume(2000, 1.0) if message.error() is None)
-    consumer.close()
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Usage(time.monotonic() - began, cpu_s, after.ru_maxrss / 1024)
+def _bare(place: Path, kafka: KafkaServer, rows: int) -> Usage:
+    """Read all records with the client alone: what it can give."""
+    command = [sys.executable, reading_alone.__file__, kafka.bootstrap, TOPIC, str(PARTITIONS), str(rows)]
+    return Contender(command, place / "bare.log").finish(stop=None)
 
 
 def _ours(name: str, place: Path, command: Path, kafka: KafkaServer, target: PostgresServer) -> Usage:
@@ -137,7 +129,7 @@ def kafka_postgres(rows: int, rounds: int) -> Result:
                 usages.setdefault("cdcsync interpreted", []).append(
                     _ours(f"interpreted{number}", place, INTERPRETED, kafka, target)
                 )
-            usages.setdefault("confluent-kafka, reading alone", []).append(_bare(kafka, rows))
+            usages.setdefault("confluent-kafka, reading alone", []).append(_bare(place, kafka, rows))
         names = ", ".join(COLUMNS)
         last = target.query(f"SELECT {names} FROM bench ORDER BY id DESC LIMIT {figures.PROVED}")
         count = target.query("SELECT count(*) FROM bench")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -37,6 +38,7 @@ class Contender:
                 command, stdout=output, stderr=subprocess.STDOUT, env={**inherited, **(environment or {})}
             )
         self.pid = self._process.pid
+        self._peak_mb = 0.0
 
     def wait_for(self, reached: Callable[[], bool], timeout_s: float = 900) -> None:
         """Wait until `reached`; raise when the process ends before, or time is up."""
@@ -46,24 +48,28 @@ class Contender:
                 msg = f"the contender did not get there: {self._log.read_text()[-2000:]}"
                 raise RuntimeError(msg)
             time.sleep(0.01)
+        self._look()
 
     def finish(self, finished_ns: int | None = None, stop: int | None = signal.SIGTERM) -> Usage:
         """End the process (or wait for its own end) and return its usage up to `finished_ns`."""
-        peak_mb = self._peak_mb()
         if stop is not None:
+            self._look()
             self._process.send_signal(stop)
+        while os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            self._look()
+            time.sleep(0.01)
         _, status, usage = os.wait4(self.pid, 0)
         self._process.returncode = os.waitstatus_to_exitcode(status)
         ended_ns = finished_ns or time.monotonic_ns()
         return Usage(
             wall_s=(ended_ns - self.started_ns) / 1e9,
             cpu_s=usage.ru_utime + usage.ru_stime,
-            peak_mb=max(peak_mb, usage.ru_maxrss / 1024),
+            peak_mb=self._peak_mb,
         )
 
-    def _peak_mb(self) -> float:
-        try:
+    def _look(self) -> None:
+        """Note the process's own peak; that of `wait4` is its parent's too, whose memory it had until its exec."""
+        with contextlib.suppress(OSError):
             lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
-        except OSError:
-            return 0.0
-        return max((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), default=0.0)
+            found = [int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")]
+            self._peak_mb = max([self._peak_mb, *found])

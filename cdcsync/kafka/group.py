@@ -12,7 +12,7 @@ from cdcsync.errors import End, Fatal, Transient
 from cdcsync.kafka import topics
 from cdcsync.kafka.errors import Verdict, error_of, rule_of, verdict
 from cdcsync.kafka.source import KafkaTopics
-from cdcsync.kafka.topics import READING, Topics
+from cdcsync.kafka.topics import Topics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 LOOK_S: Final = 5.0
 """How often the topics are looked at: for new ones, and for another one of the same name."""
+_MEMBER: Final = {"session.timeout.ms": 10_000, "heartbeat.interval.ms": 2_000}
+"""librdkafka's settings of a member: one that hangs is put out soon."""
 
 
 class KafkaGroup:
@@ -50,13 +52,9 @@ class KafkaGroup:
         self._found = self._topics.find()
         group = self._config.group_of(self._context.pipeline)
         settings = {
-            "session.timeout.ms": 10_000,
-            "heartbeat.interval.ms": 2_000,
-            **self._config.settings(f"cdcsync-{self._context.pipeline}-member"),
-            **READING,
-            "group.id": group,
+            **_MEMBER,
+            **topics.reading(self._config, f"cdcsync-{self._context.pipeline}-member", group),
             "partition.assignment.strategy": "cooperative-sticky",
-            "log_level": 0,
             "error_cb": self._note,
         }
         try:

@@ -16,7 +16,7 @@ from cdcsync.kafka.batches import Batches
 from cdcsync.kafka.errors import Verdict, error_of, rule_of, verdict
 from cdcsync.kafka.position import KafkaPosition
 from cdcsync.kafka.start import Begin, Chosen
-from cdcsync.kafka.topics import READING, Topics
+from cdcsync.kafka.topics import Topics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -154,8 +154,7 @@ class KafkaTopics:
 
     def _connected(self) -> Consumer:
         group = f"cdcsync-tail-{os.getpid()}" if self._tail else self._config.group_of(self._context.pipeline)
-        settings = {**self._config.settings(self._name), **READING, "group.id": group, "log_level": 0}
-        settings["error_cb"] = self._note
+        settings = {**topics.reading(self._config, self._name, group), "error_cb": self._note}
         try:
             return Consumer(settings)
         except KafkaException as error:

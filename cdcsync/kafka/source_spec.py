@@ -20,7 +20,7 @@ from cdcsync.kafka.registry import Registry
 from cdcsync.kafka.source import KafkaTopics
 from cdcsync.kafka.source_config import Format, KafkaSource
 from cdcsync.kafka.start import Chosen
-from cdcsync.kafka.topics import READING, Topics
+from cdcsync.kafka.topics import Topics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -169,7 +169,7 @@ def _group(config: KafkaSource, context: SourceContext) -> str:
 def _consumer(config: KafkaSource, context: SourceContext) -> Iterator[Consumer]:
     """Give a consumer that reads nothing."""
     name = f"cdcsync-{context.pipeline}-check"
-    consumer = Consumer({**config.settings(name), **READING, "group.id": _group(config, context), "log_level": 0})
+    consumer = Consumer(topics.reading(config, name, _group(config, context)))
     try:
         yield consumer
     finally:

@@ -29,20 +29,29 @@ _SETTLING: Final = frozenset(
 PATIENCE_S: Final = 10.0
 """For one answer; then the cluster is away."""
 _INTERNAL: Final = "__"
-READING: Final[dict[str, Any]] = {
+_READING: Final[dict[str, Any]] = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
     "auto.offset.reset": "error",
     "isolation.level": "read_committed",
     "enable.partition.eof": True,
-    "queued.min.messages": 10_000,
-    "queued.max.messages.kbytes": 8192,
+    "queued.min.messages": 4_000,
+    "queued.max.messages.kbytes": 4096,
     "fetch.queue.backoff.ms": 5,
-    "fetch.max.bytes": 8 << 20,
-    "fetch.message.max.bytes": 2 << 20,
+    "fetch.max.bytes": 1 << 20,
+    "fetch.message.max.bytes": 256 << 10,
     "fetch.wait.max.ms": 200,
+    "log_level": 0,
 }
-"""librdkafka's settings of every reader: nothing uncommitted, no gap, and what waits is bounded in bytes."""
+"""librdkafka's settings of every reader: nothing uncommitted, no gap, and what waits is bounded in bytes.
+
+A fetch is counted as it was compressed, and lies in memory many times as large: larger ones cost memory and no time.
+"""
+
+
+def reading(config: KafkaSource, client_id: str, group: str) -> dict[str, Any]:
+    """Return the settings of a reader: the configuration's own win, which may be none that the promise needs."""
+    return {**_READING, **config.settings(client_id), "group.id": group}
 
 
 class Topics:

@@ -7,6 +7,8 @@ from pydantic import SecretStr, ValidationError
 
 from cdcsync.errors import Fatal
 from cdcsync.kafka.client import REFUSED, SECRETS, KafkaClientConfig, from_url
+from cdcsync.kafka.source_config import KafkaSource
+from cdcsync.kafka.topics import reading
 
 
 def settings(**section: object) -> dict[str, object]:
@@ -49,6 +51,19 @@ def test_settings_by_their_own_names_win() -> None:
     got = settings(client={"linger.ms": 7, "reconnect.backoff.max.ms": 1})
 
     assert (got["linger.ms"], got["reconnect.backoff.max.ms"]) == (7, 1)
+
+
+def test_a_reader_s_settings_are_bounded_and_those_of_the_file_win() -> None:
+    section = {"brokers": ["k"], "topic": "t", "client": {"fetch.max.bytes": 7 << 20}}
+
+    got = reading(KafkaSource.model_validate(section), "me", "orders")
+
+    assert got["fetch.max.bytes"] == 7 << 20
+    assert (got["queued.max.messages.kbytes"], got["isolation.level"], got["group.id"]) == (
+        4096,
+        "read_committed",
+        "orders",
+    )
 
 
 @pytest.mark.parametrize("name", sorted(SECRETS))
