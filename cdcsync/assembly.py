@@ -14,7 +14,7 @@ from cdcsync.change import in_epoch
 from cdcsync.errors import ExitStatus, Fatal
 from cdcsync.mapping.transform import Mapping
 from cdcsync.pending import read_keys
-from cdcsync.ports import Guarantee, SinkContext, SourceContext, Wanted
+from cdcsync.ports import Guarantee, SinkContext, SourceContext, Stored, Wanted
 from cdcsync.rebuilding import beneath
 from cdcsync.types import Kind
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from cdcsync.change import Position, Row, Table
     from cdcsync.config import PipelineConfig
-    from cdcsync.connectors import SinkSpec, SourceSpec, StoreSpec
+    from cdcsync.connectors import Sharing, SinkSpec, SourceSpec, StoreSpec
     from cdcsync.lanes import Lanes
     from cdcsync.pipeline import Pipeline, Surroundings
-    from cdcsync.ports import Source, Stored
+    from cdcsync.ports import Source
     from cdcsync.rejected import DeadLetters
     from cdcsync.verify import Ends
 
@@ -51,8 +51,10 @@ class Facts:
 class Assembly:
     """One pipeline's parts. Nothing connects before it is asked for."""
 
-    def __init__(self, config: PipelineConfig) -> None:
+    def __init__(self, config: PipelineConfig, *, alone: bool = False) -> None:
+        """Take the pipeline's file; `alone`: its source is not shared, whatever the file says."""
         self.config = config
+        self._alone = alone
         self.mapping = Mapping(config.rules, config.secrets)
         self._known: Facts | None = None
         """What both ends said when the pipeline was made."""
@@ -154,15 +156,16 @@ class Assembly:
 
         Raises Transient and Fatal.
         """
-        if self.source.group is None:
+        if self.source.sharing is None:
             return self.pipeline(surroundings)
         facts = self._looked()
-        group = self.source.group(self.config.source.config, self.source_context_of(facts.sink))
+        group = self.source.sharing.group(self.config.source.config, self.source_context_of(facts.sink))
         if group is None:
             return self._made(facts, surroundings)
         from cdcsync.lanes import Lanes  # noqa: PLC0415  few pipelines have some
 
-        self._refuse_local()
+        self.refuse_local()
+        self._refuse_alone()
 
         def make(lane: str, around: Surroundings) -> Pipeline:
             return self._made(facts, around, group.source(lane), lane)
@@ -210,7 +213,7 @@ class Assembly:
             surroundings=surroundings,
         )
 
-    def _refuse_local(self) -> None:
+    def refuse_local(self) -> None:
         """Raise Fatal when lanes that go from process to process would have their positions in one process's files."""
         if self.config.positions is None and self.store[1] is not self.config.sink.config:
             hint = "name a store that all processes of the group see under `positions:`"
@@ -218,6 +221,14 @@ class Assembly:
         if self.sink.lone:
             msg = f"the {self.config.sink.system} sink has one writer, and a group has several"
             raise Fatal(msg, hint="leave `group` out: one process reads all partitions", status=ExitStatus.CONFIG)
+
+    def _refuse_alone(self) -> None:
+        """Raise Fatal when one process has read so far what a group would begin anew."""
+        if self._stored("") is None or self.stored_by_lane():
+            return
+        msg = f"pipeline {self.config.name} has the position of one process, and none of a group's lanes"
+        hint = f"print it by `cdcsync positions show {self.config.name}` without `group`, and set it with `group`"
+        raise Fatal(msg, hint=hint, status=ExitStatus.CONFIG)
 
     def _keeps(self, sink: object) -> bool:
         """Return whether the sink keeps its position; a second store beside it would only disagree."""
@@ -262,14 +273,42 @@ class Assembly:
                     hint = "give the table another name or schema with `to:`, or name another database"
                     raise Fatal(msg, hint=hint, status=ExitStatus.CONFIG)
 
+    @cached_property
+    def _shared(self) -> Sharing | None:
+        """How several processes share the source, where they do."""
+        sharing = self.source.sharing
+        if sharing is None or self._alone:
+            return None
+        return sharing if sharing.group(self.config.source.config, self.source_context) is not None else None
+
+    @cached_property
+    def lanes(self) -> list[str]:
+        """The lanes of a source that several processes share, as it says now; else one without a name."""
+        if self._shared is None:
+            return [""]
+        return self._shared.lanes(self.config.source.config, self.source_context)
+
     def stored(self) -> Stored | None:
-        """Return what the store has; the source is not asked."""
+        """Return what the store has, of all lanes as one; a source is asked only for the names of its lanes."""
+        found = self.stored_by_lane()
+        if self._shared is None or not found:
+            return found.get("")
+        whole = self._shared.whole([each.position for each in found.values()])
+        return Stored(whole, max(each.epoch for each in found.values()))
+
+    def stored_by_lane(self) -> dict[str, Stored]:
+        """Return what the store has, by lane."""
+        found = {lane: self._stored(lane) for lane in self.lanes}
+        return {lane: each for lane, each in found.items() if each is not None}
+
+    def _stored(self, lane: str) -> Stored | None:
         spec, section = self.store
+        context = replace(self.sink_context(), lane=lane)
         if spec.look is not None:
-            return spec.look(section, self.sink_context())
-        store = spec.make(section, self.sink_context())
+            return spec.look(section, context)
+        store = spec.make(section, context)
         try:
-            store.open("")
+            store.open(lane)
             return store.load()
         finally:
             store.close()
@@ -287,8 +326,16 @@ class Assembly:
         """
         done = self._made_ready(position)
         spec, section = self.store
-        spec.put(section, self.sink_context(), position)
+        for lane, part in [(lane, self._part(position, lane)) for lane in self.lanes]:
+            spec.put(section, replace(self.sink_context(), lane=lane), part)
         return done
+
+    def _part(self, position: Position, lane: str) -> Position:
+        part = position if self._shared is None else self._shared.part(position, lane)
+        if part is None:
+            msg = f"the position says nothing of {lane}, which the pipeline reads"
+            raise Fatal(msg, hint="`cdcsync positions show` prints one that is whole", status=ExitStatus.CONFIG)
+        return part
 
     def _made_ready(self, position: Position) -> list[str]:
         """Let the source be opened at a position that it may have passed, holding the pipeline's lock."""
@@ -305,7 +352,9 @@ class Assembly:
     def clear(self) -> bool:
         """Forget the stored position; return whether there was one."""
         spec, section = self.store
-        return spec.clear(section, self.sink_context())
+        lanes = dict.fromkeys([*self.lanes, ""])
+        cleared = [spec.clear(section, replace(self.sink_context(), lane=lane)) for lane in lanes]
+        return any(cleared)
 
     def to_be_read(self, names: Sequence[str]) -> list[str]:
         """Return the source tables that these words name. Raises Fatal for one without a key, whose rows cannot be told."""

@@ -139,6 +139,20 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
+class Sharing:
+    """Shares a source's lanes among the processes of a pipeline; each lane has a position of its own."""
+
+    group: Callable[[Any, SourceContext], Group | None]
+    """What gives the lanes out; None when this process has the source alone."""
+    lanes: Callable[[Any, SourceContext], list[str]]
+    """The lanes that there are now, by name. Raises Transient and Fatal."""
+    part: Callable[[Any, str], Position | None]
+    """A lane's part of a position; None where it has none."""
+    whole: Callable[[Sequence[str]], str]
+    """The positions of lanes as one, encoded."""
+
+
+@dataclass(frozen=True, slots=True)
 class SourceSpec:
     """How to make and look after a source. `config` is the section's validated model."""
 
@@ -164,8 +178,8 @@ class SourceSpec:
     """Whether its identity is another after a failover: its positions say themselves whose they are."""
     late: bool = False
     """Whether tables are known when their first change comes: an entry may name one that nobody has seen."""
-    group: Callable[[Any, SourceContext], Group | None] | None = None
-    """Where several processes share the source's lanes: what gives them out; None when this one has it alone."""
+    sharing: Sharing | None = None
+    """Where several processes may share the source."""
     log: Log | None = None
     dialect: Dialect | None = None
     """How the source writes a change as SQL."""

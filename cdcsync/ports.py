@@ -251,5 +251,7 @@ class SinkContext:
     """Whether that identity is another after a failover: then the source alone judges whose a position is."""
     follows: Callable[[Table], Follows] = stays
     """How a target table follows its source table's changes; a sink that cannot alter targets does not ask."""
+    lane: str = ""
+    """Whose position a store is asked for beside the pipeline; a pipeline itself says it by `PositionStore.open`."""
     shared: bool = False
     """A group has given the lane to this process: who still holds its lock has lost it, and is put out."""

@@ -231,7 +231,7 @@ def plan_copying(assembly: Assembly, words: tuple[str, str | None], sink: Sectio
     epoch = stored.epoch if stored else 0
     located = origin.place(words[0])
     bounds = origin.bounds(in_epoch(located.position, epoch), words[1])
-    target = Assembly(_other(assembly.config, sink, bounds.start, words[1], tables))
+    target = Assembly(_other(assembly.config, sink, bounds.start, words[1], tables), alone=True)
     _refuse_own(assembly, target)
     target.refuse_itself(target.facts())
     plan = Plan(

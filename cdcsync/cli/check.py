@@ -67,6 +67,7 @@ def _at_both_ends(assembly: Assembly) -> list[Finding]:
     source = _asked(
         "source", lambda: assembly.source.check(config.source.config, assembly.source_context_of(its_identity))
     )
+    source += _asked("lanes", lambda: _shared(assembly))
     source += _asked("position", lambda: _position(assembly))
     facts: list[Facts] = []
 
@@ -127,13 +128,22 @@ def _bare(name: str) -> str:
 
 def _position(assembly: Assembly) -> list[Finding]:
     """Let the source judge the stored position, where that can be looked at without a lock."""
-    spec, (store, section), stored = assembly.source, assembly.store, None
-    if spec.judge is not None and store.look is not None:
-        with suppress(CdcsyncError):  # the target may not be there yet; what is wrong with it is found below
-            stored = store.look(section, assembly.sink_context())
-    if spec.judge is None or stored is None:
+    judge, stored = assembly.source.judge, None
+    if judge is None or assembly.store[0].look is None:
         return []
-    return spec.judge(assembly.config.source.config, assembly.source_context, stored.position)
+    with suppress(CdcsyncError):  # the target may not be there yet; what is wrong with it is found below
+        stored = assembly.stored()
+    return judge(assembly.config.source.config, assembly.source_context, stored.position) if stored is not None else []
+
+
+def _shared(assembly: Assembly) -> list[Finding]:
+    """Say how many lanes a group shares, and whether all its processes would see their positions."""
+    if assembly.lanes == [""]:
+        return []
+    assembly.refuse_local()
+    stored = len(assembly.stored_by_lane())
+    said = f"{len(assembly.lanes)} lane(s) are shared by the group's processes; {stored} of them have a position"
+    return [Finding(Severity.OK, "lanes", said)]
 
 
 def _placed(assembly: Assembly, facts: Facts, found: list[Finding]) -> list[Finding]:

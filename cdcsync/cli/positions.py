@@ -24,14 +24,19 @@ def command() -> None:
 @click.argument("pipeline")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def show(pipeline: str, *, as_json: bool) -> None:
-    """Print the stored position; works while the pipeline runs, too."""
-    loaded = config.load(pipeline)
+    """Print the stored position; works while the pipeline runs, too.
+
+    Where several processes share the source, it is that of all its lanes, as the store has them.
+    """
+    assembly = Assembly(config.load(pipeline))
     try:
-        answer = control.ask(loaded.socket, "status")
-        found = {"position": answer["position"], "running": True}
+        answer = control.ask(assembly.config.socket, "status")
     except control.NotRunning:
-        stored = Assembly(loaded).stored()
-        found = {"position": stored.position if stored else "", "running": False}
+        answer = {}
+    found = {"position": answer.get("position", ""), "running": bool(answer)}
+    if not found["running"] or "lanes" in answer:
+        stored = assembly.stored()
+        found["position"] = stored.position if stored else ""
     if as_json:
         echo_json(found)
     else:

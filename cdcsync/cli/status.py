@@ -28,11 +28,15 @@ def command(pipeline: str, *, as_json: bool) -> None:
         answer[name.removesuffix("_us")] = datetime.fromtimestamp(time_us / 1e6, UTC).isoformat() if time_us else ""
     snapshot = answer.pop("snapshot", {})
     failed = snapshot.pop("failed", {})
+    lanes = answer.pop("lanes", {})
     for name, value in snapshot.items():
         answer[f"snapshot_{name}"] = _text(value)
     width = max(map(len, answer))
     for name, value in answer.items():
         click.echo(f"{name:<{width}}  {round(value, 1) if isinstance(value, float) else value}")
+    for lane, figures in lanes.items():
+        said = figures["fault"] or f"{figures['changes']} changes, {round(figures['lag_ms'], 1)} ms behind"
+        click.echo(f"lane {lane}  {figures['state']}  {said}")
     for table, error in failed.items():
         click.echo(f"\ntable {table} failed and is left alone: {error}")
         click.echo(f"  -> when that is mended: cdcsync rebuild {answer['pipeline']} {table}")

@@ -71,7 +71,7 @@ class ElasticStore:
         self._context = context
         self._lock: LockFile | None = None
         self._client: Client | None = None
-        self._lane = ""
+        self._lane = context.lane
         self._fence: int | None = None
         self._seen: Seen | None = None
 
@@ -197,7 +197,7 @@ def clear(config: ElasticStoreConfig, context: SinkContext) -> bool:
     """Forget the pipeline's position, under the lock; return whether there was one."""
     store = ElasticStore(config, context)
     try:
-        store.open("")
+        store.open(context.lane)
         return store.clear()
     finally:
         store.close()
@@ -207,7 +207,7 @@ def put(config: ElasticStoreConfig, context: SinkContext, position: Position) ->
     """Store this position with a new fence, under the lock. Raises Fatal while the pipeline runs."""
     store = ElasticStore(config, context)
     try:
-        store.open("")
+        store.open(context.lane)
         store.save(position)
     finally:
         store.close()

@@ -11,7 +11,7 @@ from cdcsync.change import value
 from cdcsync.errors import Fatal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 class Topic(NamedTuple):
@@ -52,6 +52,16 @@ class KafkaPosition:
             places[self.last[0]] = self.last[1]
         return places
 
+    def part(self, lane: str) -> KafkaPosition | None:
+        """Return what it says of one partition, `TOPIC/NUMBER`; None where it says nothing of it."""
+        name, _, number = lane.rpartition("/")
+        place = self.all.get((name, int(number)))
+        return (
+            None
+            if place is None
+            else KafkaPosition(self.epoch, {name: self.topics[name]}, {(name, int(number)): place})
+        )
+
     def encode(self) -> str:
         """Return compact JSON: by topic its identifier, number of partitions and next offsets."""
         topics: dict[str, Any] = {}
@@ -88,3 +98,15 @@ class KafkaPosition:
             return self.epoch > other.epoch
         mine = self.all
         return all(key in mine and mine[key].offset >= place.offset for key, place in other.all.items())
+
+
+def whole(encoded: Iterable[str]) -> str:
+    """Return the positions of partitions as one, in the highest of their epochs; of a topic made anew what is newer."""
+    topics: dict[str, Topic] = {}
+    places: dict[tuple[str, int], Place] = {}
+    epoch = 0
+    for each in sorted(map(KafkaPosition.decode, encoded), key=lambda position: position.epoch):
+        topics |= each.topics
+        places |= each.all
+        epoch = each.epoch
+    return KafkaPosition(epoch, topics, places).encode()

@@ -39,7 +39,7 @@ class KafkaPositions:
         self._context = context
         self._kept = kept
         self._settings = settings
-        self._lane = ""
+        self._lane = context.lane
         self._lock: LockFile | None = None
         self._fence: int | None = None
         self._latest = Latest(config, config.positions_topic)
@@ -220,7 +220,7 @@ def clear(config: KafkaStore, context: SinkContext) -> bool:
     """Forget the pipeline's position, under the lock; return whether there was one."""
     store = KafkaPositions(config, context)
     try:
-        store.open("")
+        store.open(context.lane)
         return store.clear()
     finally:
         store.close()
@@ -239,7 +239,7 @@ def put(config: KafkaStore, context: SinkContext, position: Position) -> None:
     """Store this position with a new fence, under the lock. Raises Fatal while the pipeline runs here."""
     store = KafkaPositions(config, context)
     try:
-        store.open("")
+        store.open(context.lane)
         store.save(position)
     finally:
         store.close()

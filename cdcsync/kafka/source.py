@@ -100,7 +100,7 @@ class KafkaTopics:
             begin = self._begin(consumer, chosen, epoch)
         else:
             begin = start.again(consumer, self._config, stored, chosen, epoch)
-            if not self._tail and self._tell is None:
+            if not self._tail:
                 group = self._config.group_of(self._context.pipeline)
                 told = topics.told(consumer, list(begin.here.places), group)
                 start.refuse_behind(told, begin.here, self._context.pipeline)

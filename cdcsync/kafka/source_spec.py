@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Final
 from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from cdcsync.connectors import Finding, Log, Reach, Severity, SourceSpec
+from cdcsync.connectors import Finding, Log, Reach, Severity, Sharing, SourceSpec
 from cdcsync.errors import End, ExitStatus, Fatal
-from cdcsync.kafka import topics
+from cdcsync.kafka import start, topics
 from cdcsync.kafka.decoding.layouts import Layouts
 from cdcsync.kafka.decoding.plain import json_table, text_table
 from cdcsync.kafka.errors import error_of, verdict
 from cdcsync.kafka.group import KafkaGroup
-from cdcsync.kafka.position import KafkaPosition, Place
+from cdcsync.kafka.position import KafkaPosition, Place, whole
 from cdcsync.kafka.registry import Registry
 from cdcsync.kafka.source import KafkaTopics
 from cdcsync.kafka.source_config import Format, KafkaSource
@@ -39,6 +39,12 @@ def source_of(config: KafkaSource, context: SourceContext) -> Source:
 def group_of(config: KafkaSource, context: SourceContext) -> Group | None:
     """Return what shares the partitions among several processes, where a group is named."""
     return KafkaGroup(config, context) if config.group is not None else None
+
+
+def lanes(config: KafkaSource, context: SourceContext) -> list[str]:
+    """Return the partitions, each `TOPIC/NUMBER`."""
+    with closing(Topics(config, f"cdcsync-{context.pipeline}")) as there:
+        return [f"{name}/{number}" for name, number in Chosen(there.find()).partitions()]
 
 
 def reader_of(config: KafkaSource, context: SourceContext) -> Source:
@@ -119,6 +125,21 @@ def _refusals(consumer: Consumer, partitions: list[tuple[str, int]], group: str)
             yield Finding(Severity.ERROR, "rights", fatal.args[0], fatal.hint)
 
 
+def judge(config: KafkaSource, context: SourceContext, encoded: str) -> list[Finding]:
+    """Look whether the topics still have what comes next."""
+    stored = KafkaPosition.decode(encoded)
+    with closing(Topics(config, f"cdcsync-{context.pipeline}")) as there:
+        chosen = Chosen(there.find())
+    with _consumer(config, context) as consumer:
+        try:
+            begin = start.again(consumer, config, stored, chosen, stored.epoch)
+        except Fatal as fatal:
+            return [Finding(Severity.ERROR, "position", fatal.args[0], fatal.hint)]
+        bounds = topics.ends(consumer, list(begin.here.places))
+    behind = sum(high - begin.here.places[key].offset for key, (_, high) in bounds.items())
+    return [Finding(Severity.OK, "position", f"{behind} record(s) wait in {len(bounds)} partition(s)")]
+
+
 def drop(config: KafkaSource, context: SourceContext) -> list[str]:
     """Remove the consumer group; the topics are not ours. Raises Fatal while it has members."""
     group = _group(config, context)
@@ -187,5 +208,6 @@ SOURCE: Final = SourceSpec(
     tail=reader_of,
     log=Log(reader_of, reach, at_time),
     late=True,
-    group=group_of,
+    judge=judge,
+    sharing=Sharing(group_of, lanes, KafkaPosition.part, whole),
 )

@@ -65,7 +65,7 @@ ON DUPLICATE KEY UPDATE fence = fence + 1, epoch = VALUES(epoch), position = VAL
 """
 _CLEAR: Final = """
 UPDATE {table} SET position = NULL, fence = fence + 1, updated_at = utc_timestamp(6)
-WHERE pipeline = %s AND position IS NOT NULL
+WHERE pipeline = %s AND lane = %s AND position IS NOT NULL
 """
 _SESSION_OF: Final = "SELECT USER, HOST FROM information_schema.PROCESSLIST WHERE ID = %s"
 
@@ -207,7 +207,8 @@ def clear(config: MysqlStoreConfig | MysqlSink, context: SinkContext) -> bool:
     """Forget the pipeline's position under its lock, but not its epoch; return whether there was one."""
     with _alone(config, context) as connection:
         try:
-            connection.execute(_CLEAR.format(table=quoted(config.database, POSITIONS)), [context.pipeline])
+            query = _CLEAR.format(table=quoted(config.database, POSITIONS))
+            connection.execute(query, [context.pipeline, context.lane])
         except MysqlError as error:
             if number_of(error) not in _NO_TABLE:
                 raise
@@ -218,9 +219,9 @@ def clear(config: MysqlStoreConfig | MysqlSink, context: SinkContext) -> bool:
 def look(config: MysqlStoreConfig | MysqlSink, context: SinkContext) -> Stored | None:
     """Return what is stored; takes no lock and changes nothing."""
     with connect(config, purpose=f"cdcsync {context.pipeline}", end=End.STORE) as connection:
-        query = f"SELECT position, epoch FROM {quoted(config.database, POSITIONS)} WHERE pipeline = %s AND lane = ''"  # noqa: S608
+        query = f"SELECT position, epoch FROM {quoted(config.database, POSITIONS)} WHERE pipeline = %s AND lane = %s"  # noqa: S608
         try:
-            rows = connection.execute(query, [context.pipeline])
+            rows = connection.execute(query, [context.pipeline, context.lane])
         except MysqlError as error:
             if number_of(error) in _NO_TABLE:
                 return None
@@ -233,7 +234,7 @@ def put(config: MysqlStoreConfig | MysqlSink, context: SinkContext, position: Po
     with _alone(config, context) as connection:
         create_positions(connection, config.database)
         query = _PUT.format(table=quoted(config.database, POSITIONS))
-        connection.execute(query, [context.pipeline, "", position.epoch, position.encode(), holder()])
+        connection.execute(query, [context.pipeline, context.lane, position.epoch, position.encode(), holder()])
 
 
 def create_positions(connection: Connection, database: str) -> None:
@@ -288,7 +289,7 @@ def _alone(config: MysqlStoreConfig | MysqlSink, context: SinkContext) -> Iterat
     """Hold the pipeline's lock for a moment."""
     with connect(config, purpose=f"cdcsync {context.pipeline}", end=End.STORE, read_write=True) as connection:
         try:
-            take_lock(connection, config.database, context.pipeline, "")
+            take_lock(connection, config.database, context.pipeline, context.lane)
             yield connection
         except MysqlError as error:
             raise verdict(error, End.STORE, "changing the stored position") from error

@@ -61,7 +61,7 @@ ON CONFLICT (pipeline, lane) DO UPDATE SET fence = kept.fence + 1, epoch = exclu
 """
 _CLEAR: Final = """
 UPDATE {table} SET position = NULL, fence = fence + 1, updated_at = now()
-WHERE pipeline = %s AND position IS NOT NULL
+WHERE pipeline = %s AND lane = %s AND position IS NOT NULL
 """
 _HOLDER: Final = """
 SELECT lock.pid, coalesce(activity.application_name, ''), coalesce(host(activity.client_addr), 'a local socket')
@@ -221,7 +221,7 @@ def clear(config: PostgresStoreConfig | PostgresSink, context: SinkContext) -> b
         if found is None or found[0] is None:
             return False
         query = sql.SQL(_CLEAR).format(table=table)
-        return connection.execute(query, [context.pipeline]).rowcount > 0
+        return connection.execute(query, [context.pipeline, context.lane]).rowcount > 0
 
 
 def look(config: PostgresStoreConfig | PostgresSink, context: SinkContext) -> Stored | None:
@@ -229,9 +229,9 @@ def look(config: PostgresStoreConfig | PostgresSink, context: SinkContext) -> St
     name = f"cdcsync {context.pipeline}"
     with connect(config, application_name=name, end=End.STORE, read_write=True) as connection:
         table = sql.Identifier(config.schema_, POSITIONS)
-        query = sql.SQL("SELECT position, epoch FROM {} WHERE pipeline = %s AND lane = ''").format(table)
+        query = sql.SQL("SELECT position, epoch FROM {} WHERE pipeline = %s AND lane = %s").format(table)
         try:
-            row = connection.execute(query, [context.pipeline]).fetchone()
+            row = connection.execute(query, [context.pipeline, context.lane]).fetchone()
         except psycopg.errors.UndefinedTable:
             return None
         except psycopg.Error as error:
@@ -244,7 +244,7 @@ def put(config: PostgresStoreConfig | PostgresSink, context: SinkContext, positi
     with _alone(config, context) as connection:
         create_positions(connection, config.schema_)
         query = sql.SQL(_PUT).format(table=sql.Identifier(config.schema_, POSITIONS))
-        connection.execute(query, [context.pipeline, "", position.epoch, position.encode(), holder()])
+        connection.execute(query, [context.pipeline, context.lane, position.epoch, position.encode(), holder()])
 
 
 def create_positions(connection: Connection, schema: str) -> None:
@@ -299,7 +299,7 @@ def _alone(config: PostgresStoreConfig | PostgresSink, context: SinkContext) -> 
     name = f"cdcsync {context.pipeline}"
     with connect(config, application_name=name, end=End.STORE, read_write=True) as connection:
         try:
-            take_lock(connection, context.pipeline, "")
+            take_lock(connection, context.pipeline, context.lane)
             yield connection
         except psycopg.Error as error:
             raise verdict(error, End.STORE, doing) from error

@@ -82,7 +82,7 @@ class SqliteStore:
         self._config = config
         self._context = context
         self._kept = kept
-        self._lane = ""
+        self._lane = context.lane
         self._lock: LockFile | None = None
         self._fence: int | None = None
         self.known: frozenset[str] = frozenset()
@@ -188,7 +188,7 @@ def clear(config: SqliteConfig, context: SinkContext) -> bool:
         return False
     store = SqliteStore(config, context)
     try:
-        store.open("")
+        store.open(context.lane)
         return store.clear()
     finally:
         store.close()
@@ -202,7 +202,7 @@ def look(config: SqliteConfig, context: SinkContext) -> Stored | None:
     with translated(config.path, End.STORE), contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
         if table_there(connection, POSITIONS.name) is None:
             return None
-        row = connection.execute(STATEMENTS.load, (context.pipeline, "")).fetchone()
+        row = connection.execute(STATEMENTS.load, (context.pipeline, context.lane)).fetchone()
     return Stored(row[0], int(row[1])) if row is not None and row[0] is not None else None
 
 
@@ -210,7 +210,7 @@ def put(config: SqliteConfig, context: SinkContext, position: Position) -> None:
     """Store this position with a new fence, under the lock. Raises Fatal while the pipeline runs."""
     store = SqliteStore(config, context)
     try:
-        store.open("")
+        store.open(context.lane)
         store.save(position)
     finally:
         store.close()

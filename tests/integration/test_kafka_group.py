@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from confluent_kafka import Producer
+from fix_command import stopped
 from fix_kafka_source import until
 from ruamel.yaml import YAML
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from fix_command import Command
     from fix_kafka import Topics
     from fix_postgres import Database
 
@@ -93,8 +95,17 @@ class Members:
     def rows(self) -> dict[int, int]:
         return dict(self.database.query("SELECT id, v FROM rows"))
 
+    def kept(self) -> set[int]:
+        """Return the keys in the target."""
+        there = self.database.query("SELECT to_regclass('rows')")[0][0]
+        return set(self.rows()) if there else set()
+
     def said(self) -> str:
         return "\n".join(path.read_text() for path in sorted(self.folder.glob("log*")))
+
+
+def row(number: int) -> tuple[bytes, bytes]:
+    return json.dumps({"id": number}).encode(), json.dumps({"id": number, "v": number}).encode()
 
 
 class Traffic:
@@ -195,3 +206,48 @@ def test_a_group_needs_positions_that_all_its_processes_see(members: Members) ->
 
     assert members.processes[number].wait(30) == 78
     assert "has one writer, and a group has several" in members.said()
+
+
+def test_commands_know_the_lanes_of_a_group(members: Members, command: Command) -> None:
+    """Its position is shown as one, set for each lane, judged and forgotten."""
+    path = str(members.folder / "carry.yaml")
+    members.kafka.produce(members.topic, *[row(at) for at in range(20)])
+    daemon = command.start("run", path)
+    until(lambda: len(members.kept()) == 20, lambda: f"{members.kept()}")
+    status = command("status", path).stdout
+    assert all(f"lane {members.topic}/{number}  running" in status for number in range(PARTITIONS)), status
+    first = command("positions", "show", path).stdout.strip()
+    assert len(json.loads(first)["topics"][members.topic]["next"]) == PARTITIONS
+    members.kafka.produce(members.topic, *[row(at) for at in range(20, 25)])
+    until(lambda: len(members.kept()) == 25, lambda: f"{members.kept()}")
+    assert stopped(daemon)[0] == 0
+    members.database.execute("DELETE FROM rows")
+
+    put = command("positions", "set", path, first)
+    checked = command("check", path).stdout
+
+    assert json.loads(put.stdout)["epoch"] == 2, put.stderr
+    assert f"lanes: {PARTITIONS} lane(s) are shared by the group's processes; {PARTITIONS} of them" in checked
+    assert f"position: 5 record(s) wait in {PARTITIONS} partition(s)" in checked
+    daemon = command.start("run", path)
+    until(lambda: members.kept() == {*range(20, 25)}, lambda: f"{members.kept()}")
+    assert stopped(daemon)[0] == 0
+    dropped = command("drop", "--yes", path).stdout
+    assert "removed: the stored position" in dropped
+    assert f"consumer group g-{members.topic}" in dropped
+    assert command("positions", "show", path).stdout.strip() == "no position is stored"
+    text = (members.folder / "carry.yaml").read_text()
+    alone = command.write(text.replace(f"group: g-{members.topic}", "") + "name: carry\n", "alone.yaml")
+    assert command("positions", "set", alone, first).returncode == 0
+    refused = command("run", path)
+    assert refused.returncode == 78
+    assert "has the position of one process" in refused.stderr
+
+
+def test_a_position_that_lacks_a_lane_is_refused(members: Members, command: Command) -> None:
+    told = {"epoch": 1, "topics": {members.topic: {"id": "x", "partitions": 1, "next": {"0": 3}}}}
+
+    put = command("positions", "set", str(members.folder / "carry.yaml"), json.dumps(told))
+
+    assert put.returncode == 78
+    assert f"the position says nothing of {members.topic}/1" in put.stderr

@@ -6,7 +6,7 @@ import pytest
 
 from cdcsync.change import in_epoch
 from cdcsync.errors import Fatal
-from cdcsync.kafka.position import KafkaPosition, Place, Topic
+from cdcsync.kafka.position import KafkaPosition, Place, Topic, whole
 
 TOPICS = {"shop.orders": Topic("dGhlIGlk", 2, by_sender=True), "words": Topic("b3RoZXI", 1)}
 
@@ -56,3 +56,19 @@ def test_the_same_place_in_a_later_epoch_covers_it() -> None:
 def test_what_is_no_position_is_refused(text: str) -> None:
     with pytest.raises(Fatal, match="not a position in topics"):
         KafkaPosition.decode(text)
+
+
+def test_the_position_of_a_group_is_that_of_its_lanes_and_each_has_its_part() -> None:
+    lanes = [
+        KafkaPosition(epoch, {name: Topic("id", 2)}, {(name, number): Place(offset)})
+        for epoch, name, number, offset in ((1, "a", 0, 5), (3, "a", 1, 7), (2, "b.c", 0, 9))
+    ]
+
+    got = KafkaPosition.decode(whole(each.encode() for each in lanes))
+
+    assert got.epoch == 3
+    assert got.all == {("a", 0): Place(5), ("a", 1): Place(7), ("b.c", 0): Place(9)}
+    part = got.part("b.c/0")
+    assert part is not None
+    assert (part.epoch, dict(part.topics), part.all) == (3, {"b.c": Topic("id", 2)}, {("b.c", 0): Place(9)})
+    assert got.part("b.c/1") is None
