@@ -44,7 +44,7 @@ copy (
 def cluster() -> Iterator[ElasticServer]:
     """Yield an Elasticsearch 8."""
     with lease(1, "benchmarks"):
-        started = ElasticServer(java=())
+        started = ElasticServer(java=("-Xms1g", "-Xmx1g"))
         try:
             yield started.start()
         finally:

@@ -26,6 +26,7 @@ SETTINGS: Final[Mapping[str, str]] = {
     "xpack.security.enabled": "false",
     "cluster.routing.allocation.disk.threshold_enabled": "false",
     "network.host": "127.0.0.1",
+    "indices.breaker.total.use_real_memory": "false",
 }
 """What every server starts with; the constructor's settings win."""
 RUNNER: Final = "org.codelibs.opensearch.runner.OpenSearchRunner"
