@@ -109,7 +109,7 @@ class Plan:
             for index, column in enumerate(table.columns)
             if (converter := _converter(column.type, exact=exact)) is not None
         }
-        makers = _Makers(names, self._converters)
+        makers = Makers(names, self._converters)
         self._line = makers.line_maker(table.key_at)
         """Builds a line's object of a whole row; None when a value was not carried."""
         self._whole = makers.maker(range(len(names)))
@@ -177,7 +177,7 @@ class Plan:
         return [name for name, value in zip(self._names, row, strict=True) if value is _missing]
 
 
-class _Makers:
+class Makers:
     """Writes functions for one table's columns, as the standard library writes a dataclass's `__init__`.
 
     A display of known keys costs half of `dict(zip(..))`. Each returns None when a value it needs is UNCHANGED.

@@ -7,12 +7,11 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
-from zlib import crc32
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cdcsync.elastic.bulk import Action
+    from cdcsync.elastic.addressed import Action
     from cdcsync.elastic.config import Bulk as Bounds
     from cdcsync.folding import Ref
 
@@ -68,7 +67,7 @@ class Channels:
 
     def put(self, document_id: str, action: Action) -> None:
         """Add an action, sending what is full. Raises what sending raised."""
-        at = crc32(document_id.encode()) % self._count if self._count > 1 else 0
+        at = hash(document_id) % self._count if self._count > 1 else 0
         channel = self._channels[at]
         channel.filled.append(action)
         channel.filled_bytes += len(action.text)

@@ -12,6 +12,7 @@ import orjson
 from cdcsync.change import UNCHANGED
 from cdcsync.elastic.geometry import to_text
 from cdcsync.errors import ExitStatus, Fatal
+from cdcsync.lines import Makers
 from cdcsync.types import BoundedArray, Kind
 
 if TYPE_CHECKING:
@@ -33,18 +34,22 @@ class Plan:
     def __init__(self, table: Table, key: Sequence[str], fields: Mapping[str, Any], template: str | None) -> None:
         self._names = [column.name for column in table.columns]
         self._kinds = [column.type for column in table.columns]
-        self._converters = [
-            (index, column.name, converter)
+        self._converters = {
+            index: partial(_converted, column.name, converter)
             for index, column in enumerate(table.columns)
             if (converter := _converter(column.type, fields.get(column.name, {}))) is not None
-        ]
+        }
+        self._whole = Makers(self._names, self._converters).maker(range(len(self._names)))
         types = [table.columns[table.at[name]].type for name in key]
         self._parts = [_part(kind) for kind in types]
         self._template = _template(table, key, template) if template is not None else None
         self._width = len(key)
+        self._number = template is None and [kind.kind for kind in types] == [Kind.INTEGER]
 
-    def id(self, key: Row) -> str:
+    def id(self, key: Any) -> str:
         """Return the `_id` of a key's values; what follows them in `key` is no part of it. Raises ValueError."""
+        if self._number:
+            return str(key[0])
         parts = [write(value) for write, value in zip(self._parts, key, strict=False)]
         if self._template is not None:
             found = self._template(parts)
@@ -64,13 +69,7 @@ class Plan:
 
     def document(self, row: Row) -> bytes:
         """Return a whole row as one line. Raises ValueError, naming the column, for what no document can hold."""
-        values: Any = row
-        if self._converters:
-            values = list(row)
-            for index, name, convert in self._converters:
-                if values[index] is not None:
-                    values[index] = self._converted(name, convert, values[index])
-        return _line(dict(zip(self._names, values, strict=True)))
+        return _line(self._whole(row))
 
     def merged(self, row: Row, there: Mapping[str, bytes], kept: Sequence[str] = ()) -> bytes | None:
         """Return a row as one line, what is UNCHANGED as the document has it; None when that lacks a field.
@@ -78,9 +77,10 @@ class Plan:
         `kept` are fields that it goes on having where it has them.
         """
         values: dict[str, Any] = dict(zip(self._names, row, strict=True))
-        for _, name, convert in self._converters:
+        for at, convert in self._converters.items():
+            name = self._names[at]
             if values[name] is not None and values[name] is not UNCHANGED:
-                values[name] = self._converted(name, convert, values[name])
+                values[name] = convert(values[name])
         for name, value in values.items():
             if value is UNCHANGED:
                 if name not in there:
@@ -96,15 +96,16 @@ class Plan:
             for name, kind in zip(self._names, self._kinds, strict=True)
         )
 
-    def _converted(self, name: str, convert: Callable[[Value], Any], value: Value) -> Any:
-        try:
-            return convert(value)
-        except ValueError as error:
-            msg = f"column {name}: {error}"
-            raise ValueError(msg) from None
+
+def _converted(name: str, convert: Callable[[Value], Any], value: Value) -> Any:
+    try:
+        return convert(value)
+    except ValueError as error:
+        msg = f"column {name}: {error}"
+        raise ValueError(msg) from None
 
 
-def _line(values: Mapping[str, Any]) -> bytes:
+def _line(values: Any) -> bytes:
     try:
         return orjson.dumps(values, None, _NEWLINE)
     except orjson.JSONEncodeError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import orjson
 import structlog
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from cdcsync.elastic.target import Index
     from cdcsync.evolution import Follows
     from cdcsync.ports import SinkContext
+
+
+_OF_TABLES: Final = (Change, CopyStart)
 
 
 class Indexes:
@@ -173,14 +176,8 @@ class Indexes:
 
     def addressed(self, batch: Batch) -> Batch:
         """Return the batch with its tables by the key of their documents."""
-        tables = {
-            id(item.table): item.table
-            for each in batch.transactions
-            for item in each.items
-            if isinstance(item, Change | CopyStart)
-        }
-        made = {table: self._as_folded(table) for table in tables.values()}
-        if all(table is other for table, other in made.items()):
+        made = {table: self._as_folded(table) for table in _tables(batch)}
+        if all(table == other for table, other in made.items()):
             return batch
         transactions = [
             replace(
@@ -234,6 +231,18 @@ class Indexes:
         lost = [index.name for index in self.by_name.values() if there.get(index.concrete) != index.uuid]
         if lost:
             raise _lost(lost)
+
+
+def _tables(batch: Batch) -> list[Table]:
+    """Return the tables of a batch; one may come twice."""
+    found: dict[int, Table] = {}
+    for transaction in batch.transactions:
+        table = None
+        for item in transaction.items:
+            if isinstance(item, _OF_TABLES) and item.table is not table:
+                table = item.table
+                found[id(table)] = table
+    return list(found.values())
 
 
 def _refuse(found: Mapping[str, Sequence[str]], pipeline: str) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from cdcsync.change import Change, CopyStart, SchemaChange, Step, Table
 from cdcsync.elastic import rebuild
-from cdcsync.elastic.addressed import Addressed, Whole, count, filled, last, placed, vacated
-from cdcsync.elastic.bulk import Action, Bulk, Pace
+from cdcsync.elastic.addressed import Action, Addressed, Whole, count, filled, incomplete, placed
+from cdcsync.elastic.bulk import Bulk, Pace
 from cdcsync.elastic.channels import Channels, Outcome
 from cdcsync.elastic.client import Client
 from cdcsync.elastic.indexes import Indexes
@@ -21,7 +21,7 @@ from cdcsync.folding import NOT_THERE, Barrier, complete, fitted, fold, refusal
 from cdcsync.ports import Guarantee
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cdcsync.change import Batch, Position
     from cdcsync.elastic.config import ElasticSinkConfig
@@ -208,39 +208,14 @@ class ElasticSink:
         self._channels.begin(total, alone=bool(large.part) or not large.last)
         reasons: dict[Ref, str] = {}
         for plan, effects in work:
-            for place, action in self._actions(plan, effects, versions, merged[id(plan)], reasons):
-                self._channels.put(place, action)
+            reasons |= plan.put(effects, versions, merged[id(plan)], self._channels.put)
         if reasons:
             self._arrive()
             raise refusal(reasons)
 
-    def _actions(
-        self,
-        plan: Addressed,
-        effects: TableEffects,
-        versions: list[int],
-        merged: dict[int, bytes],
-        reasons: dict[Ref, str],
-    ) -> Iterator[tuple[str, Action]]:
-        newest = max(versions)
-        for key, effect in vacated(effects).items():
-            place = placed(plan, key)
-            if place is not None:  # else no document can have been there
-                yield place[0], plan.deleted(effect, place, newest)
-        for effect in filled(effects):
-            document = merged.get(id(effect))
-            try:
-                place = plan.place(effect.key)
-                if document is None:
-                    document = plan.plan.document(effect.row)
-            except ValueError as error:
-                reasons.update(dict.fromkeys(effect.refs(), str(error)))
-                continue
-            yield place[0], plan.indexed(effect, place, versions[last(effect)], document)
-
     def _completed(self, plan: Addressed, effects: TableEffects) -> dict[int, bytes]:
         """Return the documents of rows that the log did not carry whole, by what is indexed. Raises Incomplete."""
-        lacking = [effect for effect in filled(effects) if plan.kept or not complete(effect.row)]
+        lacking = filled(effects) if plan.kept else incomplete(effects)
         if not lacking:
             return {}
         self._arrive()

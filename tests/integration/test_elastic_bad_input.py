@@ -10,7 +10,7 @@ import pytest
 from fix_elastic_sink import ITEMS, LONG, TEXT, ends, opened
 
 from cdcsync.change import UNCHANGED, Change, Column, Operation, Step, Table
-from cdcsync.elastic.bulk import text_of
+from cdcsync.elastic.addressed import text_of
 from cdcsync.elastic.sink import awake
 from cdcsync.errors import ExitStatus, Fatal, Incomplete, Rejected, Transient
 from cdcsync.evolution import Mode

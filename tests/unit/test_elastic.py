@@ -16,9 +16,9 @@ from pydantic import ValidationError
 
 from cdcsync.change import UNCHANGED, Batch, Change, Column, Operation, Table, Transaction
 from cdcsync.elastic import types
-from cdcsync.elastic.addressed import filled, vacated
+from cdcsync.elastic.addressed import Action, filled, vacated
 from cdcsync.elastic.addressed import last as newest_of
-from cdcsync.elastic.bulk import Action, Pace
+from cdcsync.elastic.bulk import Pace
 from cdcsync.elastic.channels import Channels
 from cdcsync.elastic.client import Client
 from cdcsync.elastic.config import Bulk, ElasticSinkConfig, from_url
