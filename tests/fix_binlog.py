@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cdcsync.mysql import compressed
 from cdcsync.mysql.config import MysqlSource, ZeroDates, from_url
 from cdcsync.mysql.connection import connect
+from cdcsync.mysql.copied import Answers
 from cdcsync.mysql.rows import RowsDecoder
 from cdcsync.mysql.select import SelectedRows, expressions
 from cdcsync.mysql.table_map import MARIADB, MYSQL, Layout, parse
@@ -104,10 +105,16 @@ def _text(value: str | bytes) -> str:
 def selected(
     database: MysqlDatabase, table: Table, order: str = "id", zero_dates: ZeroDates = ZeroDates.STOP
 ) -> list[Row]:
-    """All rows of a table as a SELECT gives them."""
+    """All rows of a table as a SELECT gives them, by the fast decoder and by the plain one."""
     config = MysqlSource.model_validate({**from_url(database.server.url()), "start": "now"})
+    rows: list[Row] = []
+    answers = Answers(table, zero_dates)
     with connect(config, purpose="test") as connection:
         names = ", ".join(expressions(table))
-        answers: Any = connection.execute(f"SELECT {names} FROM `{table.schema}`.`{table.name}` ORDER BY {order}")
-    rows = SelectedRows(table, zero_dates)
-    return [rows.row(answer) for answer in answers]
+        connection.begin(f"SELECT {names} FROM `{table.schema}`.`{table.name}` ORDER BY {order}")
+        while not answers.take(connection.receive(1 << 16), rows):
+            pass
+        plain = SelectedRows(table, zero_dates)
+        executed: Any = connection.execute(f"SELECT {names} FROM `{table.schema}`.`{table.name}` ORDER BY {order}")
+        assert rows == [plain.row(answer) for answer in executed]
+    return rows

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Final
 from cdcsync.errors import End, Transient
 from cdcsync.mysql import catalogue
 from cdcsync.mysql.connection import quoted
-from cdcsync.mysql.select import SelectedRows, expressions
+from cdcsync.mysql.select import expressions
 from cdcsync.ports import Wanted
 from cdcsync.types import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from cdcsync.change import Table
-    from cdcsync.mysql.config import MysqlSource
-    from cdcsync.mysql.connection import Answer, Connection
+    from cdcsync.mysql.connection import Connection
     from cdcsync.pending import Key
     from cdcsync.ports import Selection
     from cdcsync.snapshot import Chunk
@@ -50,21 +49,20 @@ class Part:
         shown = ", ".join(self._ordered(name) for name in self.by)
         where, values = self._within(chunk.after, None)
         order = ", ".join(_plain(quoted(name)) for name in self.by)
-        query = f"SELECT {shown} FROM {self._name}{where} ORDER BY {order} LIMIT {chunk.rows_max}"  # noqa: S608  quoted
-        last: Answer | None = None
-        count = 0
-        for answer in connection.each(query, values):
-            last, count = answer, count + 1
-        return None if last is None or count < chunk.rows_max else tuple(map(_written, last))
+        limit = f"LIMIT {chunk.rows_max - 1}, 1"
+        """Counted from the chunk's begin, so that what is passed over is what is read next."""
+        query = f"SELECT {shown} FROM {self._name}{where} ORDER BY {order} {limit}"  # noqa: S608  quoted
+        rows = connection.execute(query, values)
+        return tuple(map(_written, rows[0])) if rows else None
 
-    def read(self, connection: Connection, chunk: Chunk, last: Key | None) -> Iterator[Answer]:
-        """Yield the rows of a chunk as they come. Raises what PyMySQL raises."""
+    def begin(self, connection: Connection, chunk: Chunk, last: Key | None) -> None:
+        """Ask for the rows of a chunk. Raises what PyMySQL raises."""
         where, values = self._within(chunk.after, last)
         if chunk.pending.where:
             wanted = f"({_plain(chunk.pending.where)})"
             where = f"{where} AND {wanted}" if where else f" WHERE {wanted}"
         shown = _plain(", ".join(expressions(self.table)))
-        return connection.each(f"SELECT {shown} FROM {self._name}{where}", values)  # noqa: S608  quoted
+        connection.begin(f"SELECT {shown} FROM {self._name}{where}", values)  # noqa: S608  quoted
 
     @property
     def _name(self) -> str:
@@ -122,11 +120,6 @@ def plans(connection: Connection, selection: Selection) -> tuple[dict[str, Part]
         else:
             bare.append(table)
     return found, bare
-
-
-def decoder(part: Part, config: MysqlSource) -> SelectedRows:
-    """Return what makes rows of the answers."""
-    return SelectedRows(part.table, config.zero_dates)
 
 
 def check(connection: Connection, table: Table) -> None:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 import pymysql
 from pymysql import converters
-from pymysql.constants import CLIENT, COMMAND, FIELD_TYPE
+from pymysql.constants import CLIENT, COMMAND, CR, FIELD_TYPE
 from pymysql.cursors import DictCursor, SSCursor
 
 from cdcsync.addresses import TlsMode
 from cdcsync.errors import End, ExitStatus, Fatal, Transient
-from cdcsync.mysql.errors import MysqlError, describe, verdict
+from cdcsync.mysql.errors import MysqlError, describe, said, verdict
 from cdcsync.mysql.server import VARIABLES, Server
 
 if TYPE_CHECKING:
@@ -145,6 +145,22 @@ class Connection:
         with self._raw.cursor(SSCursor) as cursor:
             cursor.execute(query, values)
             yield from cursor
+
+    def begin(self, query: str, values: Sequence[object] | None = None) -> None:
+        """Send a query as `each` does; its answer is for whoever calls `receive`, to its end."""
+        with self._raw.cursor() as cursor:
+            text = cursor.mogrify(query, values)
+        self.command(COMMAND.COM_QUERY, text.encode("utf-8", "surrogateescape"))
+
+    def receive(self, bytes_max: int) -> bytes:
+        """Return what is here of the answer to what was sent, once something is."""
+        try:
+            data = self.socket.recv(bytes_max)
+        except OSError as error:
+            raise said(CR.CR_SERVER_LOST, f"Lost connection to MySQL server during query ({error})") from error
+        if not data:
+            raise said(CR.CR_SERVER_LOST, "Lost connection to MySQL server during query")
+        return data
 
     def ask(self, doing: str, query: str, values: Sequence[object] | None = None) -> Sequence[Answer]:
         """Run as `execute` does. Raises Transient and Fatal saying what was being done."""

@@ -40,7 +40,8 @@ class SelectedRows:
     def __init__(self, table: Table, zero_dates: ZeroDates = ZeroDates.STOP) -> None:
         dates = Dates(zero_dates)
         self._table = table
-        self._parsers = [_parser(column.type, dates) for column in table.columns]
+        self.parsers = [_parser(column.type, dates) for column in table.columns]
+        """By column, what turns an answer, not None, into the value; None when that is the value."""
 
     def row(self, answer: Sequence[Any]) -> Row:
         """Return the row of an answer: text, or bytes where a value has no character set, or int for integers.
@@ -51,7 +52,7 @@ class SelectedRows:
             return tuple(
                 [
                     value if value is None or parse is None else parse(value)
-                    for value, parse in zip(answer, self._parsers, strict=True)
+                    for value, parse in zip(answer, self.parsers, strict=True)
                 ]
             )
         except ZeroDate:
@@ -60,7 +61,7 @@ class SelectedRows:
     def _stopped(self, answer: Sequence[Any]) -> Fatal:
         """Return the verdict on the first such date of a row."""
         name = ""
-        for value, parse, column in zip(answer, self._parsers, self._table.columns, strict=True):
+        for value, parse, column in zip(answer, self.parsers, self._table.columns, strict=True):
             try:
                 if value is not None and parse is not None:
                     parse(value)

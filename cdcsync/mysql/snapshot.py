@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 from cdcsync import named
 from cdcsync.chunks import TooMuch
 from cdcsync.errors import End
-from cdcsync.mysql.chunks import altered, decoder
+from cdcsync.mysql.chunks import altered
 from cdcsync.mysql.connection import connect_to
+from cdcsync.mysql.copied import Answers
 from cdcsync.mysql.errors import MysqlError, number_of, verdict
 from cdcsync.mysql.reread import rows_of
 from cdcsync.mysql.view import opened
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from cdcsync.mysql.connection import Connection
     from cdcsync.mysql.view import LogView
 
+RECEIVE: Final = 256 << 10
+"""Bytes asked of the socket at once."""
 LOOK_AGAIN_S: Final = 0.1
 """Between two looks whether what is in the log can be seen."""
 _ALTERED: Final = frozenset({1054, 1146, 1412})
@@ -98,13 +101,13 @@ class Chunks:
             size_bytes = named.ROW_BYTES * len(changes)
             task.say(Taken(chunk.number, view, changes, size_bytes, time.monotonic() - began))
             return True
-        read, size_bytes = decoder(part, self._config).row, 0
+        answers, size_bytes, is_whole = Answers(part.table, self._config.zero_dates), 0, False
         rows: list[Row] = []
-        for answer in part.read(connection, chunk, last):
-            rows.append(read(answer))
-            size_bytes += 16 + sum(
-                [len(value) for value in answer if value.__class__ is str or value.__class__ is bytes]
-            )
+        part.begin(connection, chunk, last)
+        while not is_whole:
+            data = connection.receive(RECEIVE)
+            is_whole = answers.take(data, rows)
+            size_bytes += len(data)
             task.measure(size_bytes)
             if not task.is_wanted():
                 return False
