@@ -90,6 +90,9 @@ class Counts(NamedTuple):
 IDLE_S = 0.5
 """Longest wait for a batch; bounds how late a stop, a pause or a heartbeat is seen."""
 
+UNDER_WAY_S = 0.02
+"""The same while a sink has batches under way: a pause of the source is a time to wait for them."""
+
 
 SOON_S = 0.2
 """How long after the last save a position is stored that has nothing but rows of a copy before it, all filtered away."""
@@ -212,7 +215,7 @@ class Pipeline:
     def _take(self) -> Batch | None:
         """Wait for what was read; a source that refuses us may do so because another has taken the lane."""
         try:
-            return self._reader.take(IDLE_S)
+            return self._reader.take(UNDER_WAY_S if self._under_way else IDLE_S)
         except Fatal:
             self._positions.load()
             raise

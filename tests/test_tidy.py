@@ -30,7 +30,7 @@ READS_CLOCK = {
     "cdcsync/beside.py": "a row that was read has no commit time; that of the reading stands for it",
     "cdcsync/mysql/first.py": "a row that was copied has no commit time; that of the copy stands for it",
     "cdcsync/postgres/first.py": "a row that was copied has no commit time; that of the copy stands for it",
-    "cdcsync/kafka/sink.py": "`ts_ms` of Debezium's envelope is when the change was written; readers measure delays by it",
+    "cdcsync/kafka/writing.py": "`ts_ms` of Debezium's envelope is when the change was written; readers measure delays by it",
     "cdcsync/positions.py": "`updated_at` is for people; nothing reads it",
 }
 """Modules that read them, and why; all else has them passed in."""

@@ -33,6 +33,9 @@ SETTINGS: Final = {
 }
 """What a section's `client` may change of these, `REFUSED` says."""
 
+_ANY: Final = -1
+"""The partition that the key has it go to."""
+
 Headers = list[tuple[str, str | bytes | None]]
 
 
@@ -94,15 +97,18 @@ class Channel:
             raise self._verdict(error_of(error), "beginning a transaction") from error
         self._within = True
 
-    def send(self, topic: str, records: Sequence[tuple[bytes | None, bytes | None]], headers: Headers) -> int | None:
-        """Hand records over; return the index of one that is too large for the client, None when all are taken.
+    def send(
+        self, topic: str, records: Sequence[tuple[bytes | None, bytes | None]], headers: Headers, start: int = 0
+    ) -> int | None:
+        """Hand records over from `start` on; return the index of one that is too large for the client, None at the end.
 
-        Blocks while the queue is full.
+        Blocks while the queue is full. Arguments go by position: names cost as much as the call.
         """
         produce = self.producer.produce
-        for at, (key, value) in enumerate(records):
+        for at in range(start, len(records)):
+            key, value = records[at]
             try:
-                produce(topic, value, key, headers=headers)
+                produce(topic, value, key, _ANY, None, None, 0, headers)
             except BufferError:
                 self._wait(topic, key, value, headers)
             except KafkaException as error:

@@ -9,7 +9,7 @@ import pytest
 from cdcsync.change import Column, Table
 from cdcsync.errors import ExitStatus, Fatal, Rejected, Transient
 from cdcsync.kafka.config import KafkaSink as Config
-from cdcsync.kafka.sink import KafkaSink, PlainSink
+from cdcsync.kafka.sink import LARGE, KafkaSink, PlainSink
 from cdcsync.ports import SinkContext
 from cdcsync.testing import certificates
 from cdcsync.testing.conformance.samples import ORDERS, TEXT, batch, insert
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fix_kafka import Topics
+
+    from cdcsync.change import Batch
 
 
 def made(kafka: KafkaServer, folder: Path, prefix: str, *tables: Table, **section: Any) -> KafkaSink:
@@ -169,6 +171,61 @@ def test_a_record_that_is_too_large_is_rejected_alone(
     assert list(caught.value.reasons) == [(0, 1)]
     assert "max.bytes" in str(caught.value) or "max.message.bytes" in str(caught.value)
     assert keys(kafka, f"{prefix}.orders") == [b'{"id":1}', b'{"id":3}']
+
+
+def test_a_record_refused_while_the_next_batch_is_encoded_is_named_when_it_comes_again(
+    kafka: KafkaServer, topics: Topics, tmp_path: Path
+) -> None:
+    prefix = topics.name()
+    sink = opened(
+        made(kafka, tmp_path, prefix, topic_config={"max.message.bytes": "9000"}, client={"batch.size": 5000})
+    )
+    small = [insert(ORDERS, at, "a", None) for at in range(1, LARGE)]
+    first = batch(0, *small, insert(ORDERS, LARGE, "b", "x" * 10_000))
+    second = batch(1, *[insert(ORDERS, LARGE + at, "a", None) for at in range(1, LARGE + 1)])
+
+    assert sink.write(first) is None
+    with pytest.raises(Transient, match="refused"):
+        sink.write(second)
+    closed(sink)
+    opened(sink)
+    with pytest.raises(Rejected) as caught:
+        sink.write(first)
+    without = batch(0, *small)
+    assert sink.write(without) == without.position
+    assert sink.write(second) is None
+    assert sink.flush() == second.position
+
+    closed(sink)
+    assert list(caught.value.reasons) == [(0, LARGE - 1)]
+    want = sorted(b'{"id":%d}' % at for at in range(1, 2 * LARGE + 1) if at != LARGE)
+    assert keys(kafka, f"{prefix}.orders") == want
+
+
+def test_what_is_under_way_when_a_newer_daemon_takes_over_is_there_once_and_nothing_follows(
+    kafka: KafkaServer, topics: Topics, tmp_path: Path
+) -> None:
+    prefix = topics.name()
+    first = opened(made(kafka, tmp_path / "one", prefix))
+    large = batch(0, *[insert(ORDERS, at, "a", None) for at in range(LARGE)])
+    after = batch(1, *[insert(ORDERS, LARGE + at, "a", None) for at in range(LARGE)])
+    assert first.write(large) is None
+    assert first.arrived() == large.position
+
+    second = opened(made(kafka, tmp_path / "two", prefix))
+    with pytest.raises(Fatal, match="taken") as caught:
+        raise_late(first, after)
+
+    closed(first)
+    closed(second)
+    assert caught.value.status is ExitStatus.OWNERSHIP
+    assert keys(kafka, f"{prefix}.orders") == sorted(b'{"id":%d}' % at for at in range(LARGE))
+
+
+def raise_late(sink: KafkaSink, given: Batch) -> None:
+    """Write, and wait for what is under way."""
+    sink.write(given)
+    sink.arrived()
 
 
 def test_a_row_without_a_key_is_rejected_by_a_compacted_topic(

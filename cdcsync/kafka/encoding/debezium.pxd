@@ -1,3 +1,4 @@
+cimport cython
 from cdcsync.kafka.encoding.rows cimport Rows
 
 
@@ -16,4 +17,10 @@ cdef class DebeziumTable:
     cdef object _at
     cdef dict _tails
     cdef public object counter
-    cdef list _new(self, tuple after, bytes tail)
+
+    @cython.locals(tail=bytes, at=cython.Py_ssize_t, end=cython.Py_ssize_t)
+    cpdef encode_run(self, changes, Py_ssize_t start, transaction, now_us, list into)
+
+    cdef bytes _tail_of(self, operation, transaction, now_us)
+    cdef tuple _new(self, tuple after, bytes tail)
+    cdef tuple _same_key(self, tuple before, tuple after, bytes tail)

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from cdcsync.change import PLACE_BITS, UNCHANGED, Operation, Table
+from cdcsync.change import PLACE_BITS, UNCHANGED, Change, Operation, Table
 from cdcsync.kafka.encoding.modes import Unfit
-from cdcsync.kafka.encoding.rows import Rows
+from cdcsync.kafka.encoding.rows import Partial, Rows
 from cdcsync.kafka.encoding.schemas import envelope_schema, key_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from cdcsync.change import Change, Message, Row, Transaction
+    from cdcsync.change import Item, Message, Row, Transaction
     from cdcsync.kafka.encoding.modes import Modes
     from cdcsync.kafka.encoding.records import Encoded, Sender
     from cdcsync.kafka.encoding.transactions import Counter
@@ -62,29 +62,68 @@ class DebeziumTable:
     def encode(self, change: Change, transaction: Transaction, now_us: int) -> list[Encoded]:
         """Return the records of one change, in order. Raises Partial, Unfit."""
         _, operation, before, after = change
+        tail = self._tail_of(operation, transaction, now_us)
+        if after is None:
+            return self._without_after(operation, before, tail)
+        if before is None:
+            return [self._new(after, tail)]
+        same = self._same_key(before, after, tail)
+        return self._moved(before, after, tail, transaction, now_us) if same is None else [same]
+
+    def encode_run(
+        self, changes: Sequence[Item], start: int, transaction: Transaction, now_us: int, into: list[Encoded]
+    ) -> int:
+        """Append the records of this table's changes from `start` on, one for one item until another comes.
+
+        Return where to go on: at another table's change, or at one that is left to `encode`: more or less than one
+        record, a count in its transaction, or a reason why it is none.
+        """
+        if self.counter is not None:
+            return start
+        tail = b""
+        of: Operation | None = None
+        at = start
+        end = len(changes)
+        table = None
+        while at < end:
+            item = changes[at]
+            if type(item) is not Change:
+                break
+            its, operation, before, after = item
+            table = its if table is None else table
+            if its is not table or after is None:
+                break
+            if operation is not of:
+                of = operation
+                tail = self._tail_of(operation, transaction, now_us)
+            try:
+                made = self._new(after, tail) if before is None else self._same_key(before, after, tail)
+            except (Partial, Unfit):
+                break
+            if made is None:
+                break
+            into.append(made)
+            at += 1
+        return at
+
+    def _tail_of(self, operation: Operation, transaction: Transaction, now_us: int) -> bytes:
+        """Return what all events of an operation in this transaction end with."""
         if transaction is not self._at:
             self._at = transaction
             self._tails.clear()
         tail = self._tails.get(operation)
         if tail is None or self.counter is not None:
             tail = self._tails[operation] = self._tail(operation, transaction, now_us)
-        if after is None:
-            return self._without_after(operation, before, tail)
-        if before is None:
-            return self._new(after, tail)
-        return self._update(before, after, tail, transaction, now_us)
+        return tail
 
-    def _new(self, after: Row, tail: bytes) -> list[Encoded]:
+    def _new(self, after: Row, tail: bytes) -> Encoded:
         """Return the event of a new row; the shortest way where all of it was logged."""
         rows = self._rows
-        try:
-            made, key = rows.whole(after), rows.keyed(after) if self._plain_key else None
-        except Unfit:
-            rows.blame(after)
-            raise
-        if made is None or key is None:
-            return [(self._key(after), self._insert + _dumps(rows.object(after)) + tail)]
-        return [(_dumps(key), self._insert + _dumps(made) + tail)]
+        if self._plain_key:
+            made, key = rows.whole(after), rows.keyed(after)
+            if made is not None and key is not None:
+                return _dumps(key), self._insert + _dumps(made) + tail
+        return self._key(after), self._insert + _dumps(rows.object(after)) + tail
 
     def _without_after(self, operation: Operation, before: Row | None, tail: bytes) -> list[Encoded]:
         if operation is Operation.TRUNCATE or before is None:
@@ -93,15 +132,16 @@ class DebeziumTable:
         made: list[Encoded] = [(key, self._open + _dumps(self._rows.known(before)) + b',"after":null' + tail)]
         return [*made, (key, None)] if self._tombstones and key is not None else made
 
-    def _update(self, before: Row, after: Row, tail: bytes, transaction: Transaction, now_us: int) -> list[Encoded]:
+    def _same_key(self, before: Row, after: Row, tail: bytes) -> Encoded | None:
+        """Return the event of an update; None when it moves the key."""
         rows = self._rows
         if rows.key_differs(before, after):
-            return self._moved(before, after, tail, transaction, now_us)
+            return None
         was = b"null"
         if not rows.carries_key_alone(before):
             was = _dumps(rows.known(before))
         whole = completed(before, after)
-        return [(self._key(after), self._open + was + b',"after":' + _dumps(rows.object(whole)) + tail)]
+        return self._key(after), self._open + was + b',"after":' + _dumps(rows.object(whole)) + tail
 
     def _moved(self, before: Row, after: Row, tail: bytes, transaction: Transaction, now_us: int) -> list[Encoded]:
         """Return what Debezium makes of a key that moves: a delete, its tombstone, and a create."""

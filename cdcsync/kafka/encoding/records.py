@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from cdcsync.change import Change, Transaction
+    from collections.abc import Sequence
+
+    from cdcsync.change import Change, Item, Transaction
 
 Encoded: TypeAlias = tuple[bytes | None, bytes | None]
 """A record's key and value."""
@@ -39,4 +41,14 @@ class TableEncoder(Protocol):
 
     def encode(self, change: Change, transaction: Transaction, now_us: int) -> list[Encoded]:
         """Return the records of one change, in order. Raises Partial, Unfit."""
+        ...
+
+
+class RunEncoder(TableEncoder, Protocol):
+    """One that writes many changes by one call."""
+
+    def encode_run(
+        self, changes: Sequence[Item], start: int, transaction: Transaction, now_us: int, into: list[Encoded]
+    ) -> int:
+        """Append one record for each change from `start` on, as far as that goes; return the index of the next item."""
         ...

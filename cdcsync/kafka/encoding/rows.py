@@ -1,4 +1,4 @@
-"""How the rows of one table version become objects: functions written for its columns, as a dataclass's are."""
+"""How the rows of one table version become objects."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from cdcsync.kafka.encoding.modes import Unfit
 from cdcsync.kafka.encoding.values import form_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from cdcsync.change import Column, Row, Table
     from cdcsync.kafka.encoding.modes import Modes
     from cdcsync.kafka.encoding.values import Form
-
-    Maker = Callable[[Row], dict[str, Any] | None]
 
 _missing: Final = UNCHANGED
 _dumps: Final = orjson.dumps
@@ -41,16 +39,15 @@ class Rows:
         apart = frozenset(table.message_key)
         self.shown = [at for at, name in enumerate(self._every) if name not in apart]
         """The columns of a row."""
-        self.key_at = table.message_key_at or table.key_at
+        self.key_at = list(table.message_key_at or table.key_at)
         self.key_names = [self._every[at].partition(".")[2] if apart else self._every[at] for at in self.key_at]
         rest = [at for at in range(len(self._every)) if at not in self.key_at]
         self._rest = itemgetter(*rest) if rest else None
         """Picks the columns beside the key."""
         self._no_rest = (_missing,) * len(rest) if len(rest) > 1 else _missing
         """What it gives of a row whose key alone was carried."""
-        self.whole: Maker = self._maker(self.shown, [self._every[at] for at in self.shown])
-        """Returns the object of a whole row; None when a value was not carried."""
-        self.keyed: Maker = self._maker(self.key_at, self.key_names)
+        self._names = [self._every[at] for at in self.shown]
+        self._converters = [form.convert for form in self.forms]
 
     @classmethod
     def of(cls, table: Table, modes: Modes) -> Self:
@@ -67,6 +64,32 @@ class Rows:
         """Whether the key is a text, and no object."""
         return self._text
 
+    def whole(self, row: Row) -> dict[str, Any] | None:
+        """Return the object of a whole row; None when a value was not carried. Raises Unfit."""
+        return self._made(row, self.shown, self._names)
+
+    def keyed(self, row: Row) -> dict[str, Any] | None:
+        """Return the object of its key, in the same way."""
+        return self._made(row, self.key_at, self.key_names)
+
+    def _made(self, row: Row, columns: list[int], names: list[str]) -> dict[str, Any] | None:
+        missing = _missing
+        converters = self._converters
+        made: dict[str, Any] = {}
+        at = 0
+        try:
+            for column in columns:
+                value = row[column]
+                if value is missing:
+                    return None
+                convert = converters[column]
+                made[names[at]] = value if convert is None or value is None else convert(value)
+                at += 1
+        except Unfit:
+            self.blame(row)
+            raise
+        return made
+
     def key_bytes(self, row: Row) -> bytes | None:
         """Return the key as JSON, or the text that it is; None where there is no key. Raises Partial, Unfit."""
         if not self.key_at:
@@ -76,7 +99,7 @@ class Rows:
 
     def key_object(self, row: Row) -> dict[str, Any]:
         """Return the key's object. Raises Partial, Unfit."""
-        made = self._guarded(self.keyed, row)
+        made = self.keyed(row)
         if made is None:
             lacking = ", ".join(self._every[at] for at in self.key_at if row[at] is _missing)
             msg = f"the log did not carry {lacking}, which the record's key needs"
@@ -85,7 +108,7 @@ class Rows:
 
     def object(self, row: Row) -> dict[str, Any]:
         """Return the row; what the log did not carry is the placeholder. Raises Partial where that cannot be, Unfit."""
-        made = self._guarded(self.whole, row)
+        made = self.whole(row)
         if made is not None:
             return made
         lacking = [at for at in self.shown if row[at] is _missing and self.forms[at].placeholder is None]
@@ -98,14 +121,14 @@ class Rows:
 
     def full(self, row: Row) -> dict[str, Any]:
         """Return a row of which every value has to be there. Raises Partial, Unfit."""
-        made = self._guarded(self.whole, row)
+        made = self.whole(row)
         if made is None:
             raise self._partial([at for at in self.shown if row[at] is _missing])
         return made
 
     def known(self, row: Row) -> dict[str, Any]:
         """Return a row before: what the log did not carry is null."""
-        made = self._guarded(self.whole, row)
+        made = self.whole(row)
         if made is not None:
             return made
         return {
@@ -131,13 +154,6 @@ class Rows:
     def _partial(self, lacking: list[int]) -> Partial:
         return Partial(f"the log did not carry {', '.join(self._every[at] for at in lacking)}")
 
-    def _guarded(self, make: Maker, row: Row) -> dict[str, Any] | None:
-        try:
-            return make(row)
-        except Unfit:
-            self.blame(row)
-            raise
-
     def blame(self, row: Row) -> None:
         """Raise Unfit naming the column."""
         for name, form, value in zip(self._every, self.forms, row, strict=True):
@@ -147,21 +163,6 @@ class Rows:
             except Unfit as unfit:
                 msg = f"column {name}: {unfit}"
                 raise Unfit(msg) from None
-
-    def _maker(self, columns: Sequence[int], names: Sequence[str]) -> Maker:
-        """Write a function for these columns; a display of known keys costs half of `dict(zip(..))`."""
-        unpack = f"{', '.join(f'v{at}' for at in range(len(self._every)))}, = row" if self._every else "pass"
-        missing = " or ".join(f"v{at} is missing" for at in columns) or "False"
-        fields = (f"{name!r}: {self._value(at)}" for at, name in zip(columns, names, strict=True))
-        text = f"def made(row):\n {unpack}\n if {missing}:\n  return None\n return {{{', '.join(fields)}}}"
-        converters = {f"convert{at}": form.convert for at, form in enumerate(self.forms)}
-        scope: dict[str, Any] = {"missing": _missing, **converters}
-        exec(text, scope)  # noqa: S102  names come in as literals alone
-        made: Maker = scope["made"]
-        return made
-
-    def _value(self, at: int) -> str:
-        return f"v{at}" if self.forms[at].convert is None else f"(None if v{at} is None else convert{at}(v{at}))"
 
 
 def _written(form: Form, value: Any) -> Any:
