@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -14,10 +16,10 @@ from cdcsync.assembly import Assembly
 from cdcsync.cli import commands
 from cdcsync.config import load
 from cdcsync.pipeline import Surroundings
+from cdcsync.testing.faults import Victim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from cdcsync.pipeline import Pipeline
 
@@ -33,12 +35,13 @@ class Flow:
         self.source = source
         self.sink = sink
         self.tables: list[Any] = list(tables)
+        self.heartbeat = "200ms"
 
     def write(self) -> str:
         """Write its file; return where."""
         document = {
             "name": "flow",
-            "heartbeat": "200ms",
+            "heartbeat": self.heartbeat,
             "state": str(self.folder / "state"),
             "source": self.source,
             "sink": self.sink,
@@ -48,6 +51,11 @@ class Flow:
         path.write_bytes(orjson.dumps(document))
         path.chmod(0o600)
         return str(path)
+
+    def victim(self) -> Victim:
+        """Return its daemon, a process of its own, not yet started."""
+        command = [str(Path(sys.executable).with_name("cdcsync")), "run", self.write()]
+        return Victim(command, self.folder / "log", {})
 
     def asked(self, command: str) -> list[dict[str, str]]:
         """Return what a command says as JSON."""

@@ -107,6 +107,14 @@ def mysql_database(mysql: MysqlServer) -> Iterator[MysqlDatabase]:
 
 
 @pytest.fixture
+def mariadb_database(mariadb10: MysqlServer) -> Iterator[MysqlDatabase]:
+    """A fresh database on a MariaDB, to be written to."""
+    made = make_mysql_database(mariadb10)
+    yield made
+    drop_mysql_database(made)
+
+
+@pytest.fixture
 def each_mysql_database(each_mysql: MysqlServer) -> Iterator[MysqlDatabase]:
     """A fresh database on every server in turn."""
     made = make_mysql_database(each_mysql)

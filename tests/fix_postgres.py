@@ -103,6 +103,14 @@ def database(postgres: PostgresServer) -> Iterator[Database]:
 
 
 @pytest.fixture
+def other_database(postgres: PostgresServer) -> Iterator[Database]:
+    """Another fresh database on the default server, to be written to."""
+    made = make_database(postgres)
+    yield made
+    drop_database(made)
+
+
+@pytest.fixture
 def each_database(each_postgres: PostgresServer) -> Iterator[Database]:
     """A fresh database on every version in turn."""
     made = make_database(each_postgres)

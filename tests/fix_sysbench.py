@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import fix_daemon
 import psycopg
 from fix_daemon import Daemon
+from fix_mysql import MysqlDatabase
 
 from cdcsync.mysql.position import MysqlPosition, file_number
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from fix_mysql import MysqlDatabase
     from fix_postgres import Database
 
     from cdcsync.testing.faults import Victim
@@ -32,16 +32,19 @@ WRITER = "sysbench"
 """The user as whom it writes: its client library knows the older authentication alone."""
 
 
-def _command(source: MysqlDatabase, size: int, word: str, *options: str) -> list[str]:
-    server = source.server
+def _login(source: MysqlDatabase | Database) -> list[str]:
+    server, driver = source.server, "mysql" if isinstance(source, MysqlDatabase) else "pgsql"
+    user = WRITER if driver == "mysql" else source.server.user
+    login = {"host": server.host, "port": server.port, "user": user, "password": server.password, "db": source.name}
+    errors = ["--mysql-ignore-errors=1213,1020,1205,1412"] if driver == "mysql" else []
+    return [f"--db-driver={driver}", *[f"--{driver}-{name}={value}" for name, value in login.items()], *errors]
+
+
+def _command(source: MysqlDatabase | Database, size: int, word: str, *options: str) -> list[str]:
     return [
         "sysbench",
         "oltp_read_write",
-        f"--mysql-host={server.host}",
-        f"--mysql-port={server.port}",
-        f"--mysql-user={WRITER}",
-        f"--mysql-password={server.password}",
-        f"--mysql-db={source.name}",
+        *_login(source),
         f"--tables={len(TABLES)}",
         f"--table-size={size}",
         f"--threads={THREADS}",
@@ -50,26 +53,33 @@ def _command(source: MysqlDatabase, size: int, word: str, *options: str) -> list
     ]
 
 
-def fill(source: MysqlDatabase, size: int) -> None:
+def fill(source: MysqlDatabase | Database, size: int) -> None:
     """Make the tables with `size` rows each."""
-    server = source.server
+    if isinstance(source, MysqlDatabase):
+        _let_in(source.server)
+    subprocess.run(_command(source, size, "prepare"), check=True, capture_output=True, timeout=300)
+
+
+def _let_in(server: MysqlServer) -> None:
     server.execute(
         f"CREATE USER IF NOT EXISTS '{WRITER}'@'%%' IDENTIFIED {server.build.older_login}; "
         f"GRANT ALL ON *.* TO '{WRITER}'@'%%'",
         [server.password],
     )
-    subprocess.run(_command(source, size, "prepare"), check=True, capture_output=True, timeout=300)
 
 
 @contextlib.contextmanager
-def traffic(source: MysqlDatabase, at_least_s: float, *, size: int, outlives: bool = True) -> Iterator[None]:
-    """Write as sysbench does while the block runs, and until that time is over.
+def traffic(
+    source: MysqlDatabase | Database, at_least_s: float, *, size: int, outlives: bool = True, rate: int = 0
+) -> Iterator[None]:
+    """Write as sysbench does while the block runs, and until that time is over; at most `rate` transactions a second.
 
     `outlives`: it must still run at the end; not so where the block kills the server.
     """
+    options = ["--time=900", "--events=0", f"--rate={rate}", "--db-ps-mode=disable" if rate else "--db-ps-mode=auto"]
     began = time.monotonic()
     writer = subprocess.Popen(
-        ["setpriv", "--pdeathsig=KILL", *_command(source, size, "run", "--time=900", "--events=0")],
+        ["setpriv", "--pdeathsig=KILL", *_command(source, size, "run", *options)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -86,11 +96,15 @@ def traffic(source: MysqlDatabase, at_least_s: float, *, size: int, outlives: bo
         _await_end_of_writers(source)
 
 
-def _await_end_of_writers(source: MysqlDatabase) -> None:
+def _await_end_of_writers(source: MysqlDatabase | Database) -> None:
     """A session whose client is gone may still commit what it was sent."""
+    busy = "SELECT count(*) FROM information_schema.processlist WHERE user = %s AND db = %s"
+    if not isinstance(source, MysqlDatabase):
+        busy = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%%sbtest%%' AND datname = %s AND datname = %s"
+        busy += " AND pid <> pg_backend_pid() AND application_name = ''"
+    who = WRITER if isinstance(source, MysqlDatabase) else source.name
     for _ in range(300):
-        busy = "SELECT count(*) FROM information_schema.processlist WHERE user = %s AND db = %s"
-        if source.query(busy, [WRITER, source.name]) == [(0,)]:
+        if source.query(busy, [who, source.name]) == [(0,)]:
             return
         time.sleep(0.1)
     raise AssertionError("sysbench's sessions do not end")

@@ -120,13 +120,34 @@ class Registry:
                 self._refer(found, others, seen)
                 others[str(found["schema"])] = None
 
+    def latest(self, subject: str) -> str | None:
+        """Return the latest schema of a subject, None where it has none. Raises Transient, Fatal."""
+        found = self._ask("GET", f"/subjects/{quote(subject, safe='')}/versions/latest")
+        return None if found is None else str(found["schema"])
+
+    def known(self, subject: str, schema: str) -> int | None:
+        """Return the id of a schema that is a version of the subject, be it the latest or not; None where it is none."""
+        found = self._ask("POST", f"/subjects/{quote(subject, safe='')}", {"schema": schema})
+        return None if found is None else int(found["id"])
+
+    def misfit(self, subject: str, schema: str) -> str:
+        """Return why the registry would not take a schema, nothing where it would. Raises Transient, Fatal."""
+        path = f"/compatibility/subjects/{quote(subject, safe='')}/versions/latest?verbose=true"
+        found = self._ask("POST", path, {"schema": schema})
+        if found is None or found.get("is_compatible", True):
+            return ""
+        return "; ".join(str(each) for each in found.get("messages", ()))[:500] or "it says no more"
+
     def register(self, subject: str, schema: str) -> int:
         """Return the id of a schema under a subject, once it is there and fits what the subject had before.
 
         Raises Transient, and Fatal where it does not fit or may not be registered.
         """
         body = {"schema": schema}
-        self._refuse_misfit(subject, body)
+        misfit = self.misfit(subject, schema)
+        if misfit:
+            msg = f"the schema of subject {subject} does not fit its latest version: {misfit}"
+            raise Fatal(msg, hint=_MISFIT.format(subject=subject), status=ExitStatus.DATA)
         if self.config.register_schemas:
             found = self._ask("POST", f"/subjects/{quote(subject, safe='')}/versions", body)
         else:
@@ -135,16 +156,6 @@ class Registry:
             msg = f"the registry {self.config.url} does not have this schema of subject {subject}"
             raise Fatal(msg, hint="register it, or set `register_schemas: true`", status=ExitStatus.CONFIG)
         return int(found["id"])
-
-    def _refuse_misfit(self, subject: str, body: dict[str, Any]) -> None:
-        found = self._ask(
-            "POST", f"/compatibility/subjects/{quote(subject, safe='')}/versions/latest?verbose=true", body
-        )
-        if found is None or found.get("is_compatible", True):
-            return
-        told = "; ".join(str(each) for each in found.get("messages", ()))[:500]
-        msg = f"the schema of subject {subject} does not fit its latest version{': ' if told else ''}{told}"
-        raise Fatal(msg, hint=_MISFIT.format(subject=subject), status=ExitStatus.DATA)
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """Return the answer, None where there is none of that name. Raises Transient, Fatal."""

@@ -242,7 +242,8 @@ class Writer:
     def _made(self, table: Table) -> Route:
         topic = self.topic(table)
         self._ready(topic)
-        encoder = encoder_of(table, self._config, self._sender, topic, self.counter)
+        follows = self._context.follows(table)
+        encoder = encoder_of(table, self._config, self._sender, topic, self.counter, follows)
         made = self._routes[table] = Route(topic, encoder, _runs(encoder))
         return made
 

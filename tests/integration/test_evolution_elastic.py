@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fix_evolution import Flow
-from fix_mysql import drop_mysql_database, make_mysql_database
 
 from cdcsync.errors import Fatal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from fix_elastic import Cluster
@@ -20,22 +18,12 @@ if TYPE_CHECKING:
     from fix_mysql import MysqlDatabase
     from fix_postgres import Database
 
-    from cdcsync.testing.mysql_servers import MysqlServer
-
 MODES = ("evolve", "lenient", "ignore")
 CHANGES = """
 ALTER TABLE {t} ADD c text, DROP a, ALTER n TYPE bigint;
 INSERT INTO {t} (id, n, c) VALUES (100, 5, 'c');
 UPDATE {t} SET n = n + 1 WHERE id = 2
 """
-
-
-@pytest.fixture
-def source(mysql8: MysqlServer) -> Iterator[MysqlDatabase]:
-    """A MySQL that is read: its log tells of names."""
-    made = make_mysql_database(mysql8)
-    yield made
-    drop_mysql_database(made)
 
 
 def sink(cluster: Cluster) -> dict[str, Any]:
@@ -89,9 +77,10 @@ def test_documents_follow_by_the_mode_of_their_entry(database: Database, cluster
 
 
 def test_indexes_are_made_renamed_swapped_and_dropped_with_their_tables(
-    source: MysqlDatabase, cluster: Cluster, tmp_path: Path
+    mysql_database: MysqlDatabase, cluster: Cluster, tmp_path: Path
 ) -> None:
     drops = {"mode": "evolve", "include": ["add", "rename", "rename_table", "drop_table"]}
+    source = mysql_database
     source.execute(made("t") + made("u") + made("gone"))
     carries = Flow(
         tmp_path, source.url, sink(cluster), {"from": f"{source.name}.*", "to": "{1}", "schema_changes": drops}

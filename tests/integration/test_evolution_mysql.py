@@ -48,14 +48,6 @@ def source(source_server: MysqlServer) -> Iterator[MysqlDatabase]:
     drop_mysql_database(made)
 
 
-@pytest.fixture
-def mysql_target(mariadb10: MysqlServer) -> Iterator[MysqlDatabase]:
-    """A MariaDB that is written to."""
-    made = make_mysql_database(mariadb10)
-    yield made
-    drop_mysql_database(made)
-
-
 @pytest.fixture(params=["mysql8", "mariadb10"])
 def source_server(request: pytest.FixtureRequest) -> MysqlServer:
     """The server that is read."""
@@ -135,21 +127,17 @@ def test_targets_in_postgres_follow(source: MysqlDatabase, database: Database, t
 
 
 def test_targets_in_postgres_follow_what_was_changed_while_the_pipeline_was_stopped(
-    mysql8: MysqlServer, database: Database, tmp_path: Path
+    mysql_database: MysqlDatabase, database: Database, tmp_path: Path
 ) -> None:
-    made = make_mysql_database(mysql8)
-    changed(made, tmp_path, database.url, database, running=False)
-    drop_mysql_database(made)
+    changed(mysql_database, tmp_path, database.url, database, running=False)
 
 
-def test_targets_in_mariadb_follow(mysql8: MysqlServer, mysql_target: MysqlDatabase, tmp_path: Path) -> None:
-    made = make_mysql_database(mysql8)
-    changed(made, tmp_path, mysql_target.url, mysql_target, running=True)
-    drop_mysql_database(made)
+def test_targets_in_mariadb_follow(
+    mysql_database: MysqlDatabase, mariadb_database: MysqlDatabase, tmp_path: Path
+) -> None:
+    changed(mysql_database, tmp_path, mariadb_database.url, mariadb_database, running=True)
 
 
-def test_targets_in_sqlite_follow(mysql8: MysqlServer, tmp_path: Path) -> None:
-    made = make_mysql_database(mysql8)
+def test_targets_in_sqlite_follow(mysql_database: MysqlDatabase, tmp_path: Path) -> None:
     path = str(tmp_path / "t.db")
-    changed(made, tmp_path, {"sqlite": {"path": path}}, path, running=True)
-    drop_mysql_database(made)
+    changed(mysql_database, tmp_path, {"sqlite": {"path": path}}, path, running=True)

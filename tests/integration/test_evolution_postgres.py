@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from fix_evolution import Life
 
-    from cdcsync.testing.servers import PostgresServer
-
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, a text, n int NOT NULL DEFAULT 0)"
 FULL = bool(os.environ.get("CDCSYNC_FULL"))
 ROWS = "INSERT INTO t SELECT i, 'a' || i, i FROM generate_series(1, 20) i"
@@ -30,11 +28,9 @@ WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped ORDER BY at
 
 
 @pytest.fixture
-def target(postgres: PostgresServer) -> Iterator[Database]:
+def target(other_database: Database) -> Database:
     """The other database of the same server."""
-    made = make_database(postgres)
-    yield made
-    drop_database(made)
+    return other_database
 
 
 def shape(database: Database, table: str = "t") -> dict[str, str]:

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from fastavro import parse_schema, schemaless_writer
+from fastavro.validation import validate
 
 from cdcsync.change import Operation
+from cdcsync.evolution import Mode
 from cdcsync.kafka.config import Deletes, Format
 from cdcsync.kafka.encoding.debezium import OPS, completed, source_of
 from cdcsync.kafka.encoding.flat import FlatTable
+from cdcsync.kafka.encoding.following import followed, row_of
 from cdcsync.kafka.encoding.modes import Unfit
 from cdcsync.kafka.encoding.rows import Rows
 from cdcsync.kafka.encoding.schemas import envelope_schema, key_schema
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cdcsync.change import Change, Row, Table, Transaction
+    from cdcsync.evolution import Follows
     from cdcsync.kafka.config import KafkaSink
     from cdcsync.kafka.encoding.records import Encoded, Sender
     from cdcsync.kafka.registry import Registry
@@ -100,26 +104,52 @@ def _optional(schema: Mapping[str, Any], seen: set[str]) -> Any:
 class Writer:
     """Writes objects of one schema, which the registry has under an id."""
 
-    def __init__(self, registry: Registry, topic: str, schema: Mapping[str, Any], *, key: bool) -> None:
+    def __init__(self, registry: Registry, topic: str, schema: Mapping[str, Any], follows: Follows | None) -> None:
+        """`follows` is what a value's entry says; None for a key, whose schema is taken as it is."""
         avro = avro_of(schema)
-        full = f"{avro['namespace']}.{avro['name']}" if avro.get("namespace") else str(avro["name"])
-        subject = registry.config.subjects.of(topic, full, key=key)
-        number = registry.register(subject, orjson.dumps(avro).decode())
+        subject = subject_of(registry, topic, avro, key=follows is None)
+        number = registry.known(subject, orjson.dumps(avro).decode())
+        self._bounded = False
+        """Whether the schema is not that of the rows alone."""
+        if number is None:
+            self._bounded = follows is not None and follow(registry, subject, avro, follows)
+            number = registry.register(subject, orjson.dumps(avro).decode())
         self._head = b"\0" + number.to_bytes(4, "big")
         self._schema = parse_schema(avro)
 
     def write(self, fields: Mapping[str, Any]) -> bytes:
-        """Return the message."""
+        """Return the message. Raises Unfit where a value does not fit a schema that did not follow its table."""
         out = io.BytesIO()
         out.write(self._head)
+        if self._bounded and not validate(fields, self._schema, raise_errors=False):
+            raise Unfit("a value does not fit the schema that its topic goes on with (`schema_changes`)")
         schemaless_writer(out, self._schema, fields)
         return out.getvalue()
+
+
+def subject_of(registry: Registry, topic: str, avro: Mapping[str, Any], *, key: bool) -> str:
+    """Return the subject under which a schema is registered."""
+    full = f"{avro['namespace']}.{avro['name']}" if avro.get("namespace") else str(avro["name"])
+    return registry.config.subjects.of(topic, full, key=key)
+
+
+def follow(registry: Registry, subject: str, avro: dict[str, Any], follows: Follows) -> bool:
+    """Change a value's schema as its entry says, by the latest that is there; return whether something is there."""
+    latest = registry.latest(subject)
+    if latest is None:
+        return False
+    if follows.mode is Mode.STOP:
+        return False
+    row_of(avro)["fields"] = followed(subject, avro, orjson.loads(latest), follows)
+    return True
 
 
 class AvroTable:
     """Writes the changes of one table version; its schemas fit their subjects, or making it raised Fatal."""
 
-    def __init__(self, table: Table, config: KafkaSink, sender: Sender, registry: Registry, topic: str) -> None:
+    def __init__(
+        self, table: Table, config: KafkaSink, sender: Sender, registry: Registry, topic: str, follows: Follows
+    ) -> None:
         modes = replace(config.modes, raw=True, schemas=True)
         self._rows = Rows.of(table, modes)
         self._table = table
@@ -129,10 +159,10 @@ class AvroTable:
         self._deletes = config.delete_tombstone_handling_mode
         self._flat = FlatTable(table, config, sender)
         value = envelope_schema(self._rows, sender) if self._envelope else self._flat.value_schema(self._rows)
-        self._value = Writer(registry, topic, value, key=False)
+        self._value = Writer(registry, topic, value, follows)
         self._key: Writer | None = None
         if self._rows.key_at and not self._rows.text_key:
-            self._key = Writer(registry, topic, key_schema(self._rows, sender), key=True)
+            self._key = Writer(registry, topic, key_schema(self._rows, sender), None)
 
     def encode(self, change: Change, transaction: Transaction, now_us: int) -> list[Encoded]:
         """Return the records of one change, in order. Raises Partial, Unfit."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cdcsync.errors import End
+from cdcsync.evolution import Follows
 from cdcsync.kafka.config import Format
 from cdcsync.kafka.encoding.canal import CanalTable
 from cdcsync.kafka.encoding.debezium import DebeziumTable
@@ -19,9 +20,16 @@ if TYPE_CHECKING:
     from cdcsync.kafka.encoding.records import Sender, TableEncoder
     from cdcsync.kafka.encoding.transactions import Counter
 
+NOTHING_SAID: Final = Follows()
+
 
 def encoder_of(
-    table: Table, config: KafkaSink, sender: Sender, topic: str = "", counter: Counter | None = None
+    table: Table,
+    config: KafkaSink,
+    sender: Sender,
+    topic: str = "",
+    counter: Counter | None = None,
+    follows: Follows = NOTHING_SAID,
 ) -> TableEncoder:
     """Return what writes the changes of this table version, as the section says.
 
@@ -30,7 +38,7 @@ def encoder_of(
     if config.registry is not None:
         from cdcsync.kafka.encoding.avro import AvroTable  # noqa: PLC0415  JSON needs no Avro
 
-        return AvroTable(table, config, sender, Registry(config.registry, End.SINK), topic)
+        return AvroTable(table, config, sender, Registry(config.registry, End.SINK), topic, follows)
     if config.format is Format.FLAT:
         return FlatTable(table, config, sender)
     if config.format is Format.MAXWELL:
