@@ -147,7 +147,7 @@ def test_what_the_registry_refuses_stops_before_a_record(
     assert len(records(kafka, registry, f"{prefix}.t")) == 1
 
 
-def test_stop_stops(
+def test_stop_stops_before_a_record_of_the_change(
     database: Database, kafka: KafkaServer, topics: Topics, registry: SchemaRegistry, tmp_path: Path
 ) -> None:
     prefix = topics.name()
