@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+import threading
+import time
+from bisect import bisect_left
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +33,7 @@ HERE = Path(__file__).parent
 SWEEP = list(itertools.product((500, 1000, 2000, 5000), (1, 2, 4)))
 """Actions of a request, and requests under way."""
 SWEEP_ROWS = 40_000
+ASKED_EVERY_S = 0.005
 DOCUMENTS = """
 copy (
     select format('{{"index":{{"_id":"%s","version":1,"version_type":"external_gte"}}}}', id) || E'\\n' || json_build_object(
@@ -187,7 +191,75 @@ def mysql_elasticsearch(rows: int, rounds: int) -> Result:
     return result
 
 
+class Indexed(threading.Thread):
+    """Asks an index all the time how many documents it has taken; the moments are microseconds since 1970."""
+
+    def __init__(self, target: ElasticServer) -> None:
+        super().__init__(daemon=True)
+        self._target = target
+        self._over = threading.Event()
+        self._before = self._count()
+        self.seen: list[tuple[int, int]] = []
+        """How many, and when that was known, as they rose."""
+        self.start()
+
+    def run(self) -> None:
+        """Ask until stopped."""
+        while not self._over.wait(ASKED_EVERY_S):
+            count = self._count() - self._before
+            if not self.seen or count > self.seen[-1][0]:
+                self.seen.append((count, time.time_ns() // 1000))
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._over.set()
+        self.join()
+
+    def at_us(self, count: int) -> int:
+        """Return when so many were known to be there."""
+        return self.seen[bisect_left(self.seen, (count, 0))][1]
+
+    def _count(self) -> int:
+        found = self._target.ask("GET", "/bench/_stats/indexing?filter_path=_all.primaries.indexing.index_total")
+        return int(found["_all"]["primaries"]["indexing"]["index_total"])
+
+
+def latency(rows: int, rounds: int) -> Result:
+    """Commit at PostgreSQL to indexed, at 1,000 transactions a second: the n-th commit by the n-th document."""
+    seconds = max(10, rows * rounds // 1000)
+    with server(track_commit_timestamp="on") as source, cluster() as target, folder() as place:
+        ours = Ours("ours", place)
+        ours.configure(postgres(source), _sink(target))
+        ours.take_position(source.password)
+        warm = traffic.write(source, SWEEP_ROWS, 1000)
+        ours.run_until(past_lsn(warm.last_lsn), source.password)
+        contender = ours.start(source.password)
+        source.execute(f"create sequence bench_ids start {warm.last_id + 1}")
+        script = place / "one.sql"
+        script.write_text("insert into bench select nextval('bench_ids'), 1, 'n', 'a', 1.5, now(), true, 's';\n")
+        time.sleep(3)
+        indexed = Indexed(target)
+        subprocess.run(
+            [source.bin / "pgbench", "-n", "-f", script, "-R", "1000", "-c", "4", "-T", str(seconds), source.url()],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        query = "select (extract(epoch from pg_xact_commit_timestamp(xmin)) * 1000000)::bigint from bench where id > %s"
+        commits = sorted(at for (at,) in source.query(query, [warm.last_id]))
+        contender.wait_for(lambda: bool(indexed.seen) and indexed.seen[-1][0] >= len(commits), 60)
+        indexed.stop()
+        usage = contender.finish()
+    latencies = sorted((indexed.at_us(at + 1) - commit) / 1000 for at, commit in enumerate(commits))
+    result = Result("postgres-elasticsearch-latency", len(commits), proved="every transaction, by commit timestamps")
+    for share in (50, 90, 99):
+        result.values[f"p{share}_ms"] = round(latencies[len(latencies) * share // 100], 2)
+    result.values["max_ms"] = round(latencies[-1], 2)
+    result.values["transactions_per_s"] = round(len(commits) / seconds)
+    result.values["peak_mb"] = round(usage.peak_mb, 1)
+    return result
+
+
 BENCHES = (
-    Bench("postgres-elasticsearch", str(postgres_elasticsearch.__doc__), 200_000, postgres_elasticsearch),
-    Bench("mysql-elasticsearch", str(mysql_elasticsearch.__doc__), 200_000, mysql_elasticsearch),
+    Bench("postgres-elasticsearch", str(postgres_elasticsearch.__doc__), 400_000, postgres_elasticsearch),
+    Bench("postgres-elasticsearch-latency", str(latency.__doc__), 20_000, latency),
+    Bench("mysql-elasticsearch", str(mysql_elasticsearch.__doc__), 400_000, mysql_elasticsearch),
 )
