@@ -16,6 +16,7 @@ from benchmarks import (
     kafka_source_cases,
     mapping_speed,
     mysql_cases,
+    pgsync,
     postgres_cases,
     snapshot_cases,
 )
@@ -31,6 +32,7 @@ ALL = {
         *mysql_cases.BENCHES,
         *snapshot_cases.BENCHES,
         *elastic_cases.BENCHES,
+        *pgsync.BENCHES,
         *kafka_cases.BENCHES,
         *kafka_source_cases.BENCHES,
         *mapping_speed.BENCHES,

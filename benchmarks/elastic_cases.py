@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import statistics
 import subprocess
 import sys
 import threading
@@ -33,12 +34,13 @@ HERE = Path(__file__).parent
 SWEEP = list(itertools.product((500, 1000, 2000, 5000), (1, 2, 4)))
 """Actions of a request, and requests under way."""
 SWEEP_ROWS = 40_000
+MEMORY, OURS = TURNS = ("from memory", "cdcsync")
 ASKED_EVERY_S = 0.005
 DOCUMENTS = """
 copy (
     select format('{{"index":{{"_id":"%s","version":1,"version_type":"external_gte"}}}}', id) || E'\\n' || json_build_object(
         'id', id, 'quantity', quantity, 'note', note, 'address', address, 'price', price::text,
-        'at', to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), 'paid', paid, 'sku', sku)
+        'at', to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), 'paid', {paid}, 'sku', sku)
     from bench where id between {first} and {last} order by id
 ) to stdout with (format csv, delimiter E'\\x01', quote E'\\x02')
 """
@@ -62,9 +64,11 @@ def _sink(target: ElasticServer) -> dict[str, Any]:
 class Memory:
     """The documents of one source, sent from memory into an index that is like ours."""
 
-    def __init__(self, target: ElasticServer, place: Path) -> None:
+    def __init__(self, target: ElasticServer, place: Path, *, paid: str = "paid") -> None:
         self._target = target
         self._place = place
+        self._paid = paid
+        """The boolean as the source has it."""
         self.best = (0.0, 0, 0)
         """Documents a second, and the setting."""
         self.sweep: dict[str, float] = {}
@@ -78,10 +82,11 @@ class Memory:
 
     def documents(self, source: PostgresServer, first: int, last: int) -> Path:
         """Write the requests' lines of these rows into a file."""
-        path = self._place / f"{first}.lines"
+        query = DOCUMENTS.format(first=first, last=last, paid=self._paid)
+        path = self._place / f"{first}-{last}.lines"
         with (
             psycopg.connect(source.url()) as connection,
-            connection.cursor().copy(DOCUMENTS.format(first=first, last=last).encode()) as rows,
+            connection.cursor().copy(query.encode()) as rows,
             path.open("wb") as file,
         ):
             for chunk in rows:
@@ -109,6 +114,28 @@ class Memory:
         return Usage(self.send("memory", path, *self.best[1:]), 0.0, 0.0)
 
 
+class Spent:
+    """The processor's time that the cluster takes for each contender."""
+
+    def __init__(self, target: ElasticServer) -> None:
+        self._target = target
+        self._found: dict[str, list[float]] = {}
+
+    @contextmanager
+    def of(self, turn: str) -> Iterator[None]:
+        """Add that of the block."""
+        before = self._target.cpu_s()
+        yield
+        self._found.setdefault(turn, []).append(self._target.cpu_s() - before)
+
+    def each(self, rows: int) -> dict[str, float]:
+        """Return the median, a document."""
+        return {
+            f"cluster_cpu_us_a_document_{turn.replace(' ', '_')}": round(statistics.median(found) / rows * 1e6, 1)
+            for turn, found in self._found.items()
+        }
+
+
 def _prove(target: ElasticServer, index: str, want: list[tuple[Any, ...]]) -> None:
     target.ask("POST", f"/{index}/_refresh")
     found = target.ask("POST", f"/{index}/_search", {"size": PROVED, "sort": [{"id": "desc"}]})["hits"]["hits"]
@@ -123,9 +150,9 @@ def _textual(row: dict[str, Any]) -> tuple[object, ...]:
 
 def postgres_elasticsearch(rows: int, rounds: int) -> Result:
     """PostgreSQL to Elasticsearch, 1,000-row transactions, against the same documents sent from memory."""
-    usages: dict[str, list[Usage]] = {"from memory": [], "cdcsync": []}
+    usages: dict[str, list[Usage]] = {turn: [] for turn in TURNS}
     with server() as source, cluster() as target, folder() as place:
-        ours, memory = Ours("ours", place), Memory(target, place)
+        ours, memory, spent = Ours("ours", place), Memory(target, place), Spent(target)
         ours.configure(postgres(source), _sink(target))
         ours.take_position(source.password)
         warm = traffic.write(source, SWEEP_ROWS, 1000)
@@ -136,30 +163,29 @@ def postgres_elasticsearch(rows: int, rounds: int) -> Result:
             written = traffic.write(source, rows, 1000)
             path = memory.documents(source, written.last_id - rows + 1, written.last_id)
 
-            def from_memory(path: Path = path) -> None:
-                usages["from memory"].append(memory.run(path))
-
-            def by_us(last_lsn: int = written.last_lsn) -> None:
-                usages["cdcsync"].append(ours.run_until(past_lsn(last_lsn), source.password))
-
-            for turn in (from_memory, by_us) if number % 2 == 0 else (by_us, from_memory):
-                turn()
+            for turn in TURNS[:: 1 if number % 2 == 0 else -1]:
+                with spent.of(turn):
+                    usages[turn].append(
+                        memory.run(path)
+                        if turn == MEMORY
+                        else ours.run_until(past_lsn(written.last_lsn), source.password)
+                    )
             path.unlink()
         want = traffic.last_rows(source)
         for index in ("bench", "memory"):
             _prove(target, index, want)
     result = Result("postgres-elasticsearch", rows, figures=figures.figures(usages, rows))
-    result.values = {**memory.sweep}
+    result.values = {**memory.sweep, **spent.each(rows)}
     result.proved = f"last {PROVED} documents, all fields"
     return result
 
 
 def mysql_elasticsearch(rows: int, rounds: int) -> Result:
     """MySQL to Elasticsearch, 1,000-row transactions, against the same documents sent from memory."""
-    usages: dict[str, list[Usage]] = {"from memory": [], "cdcsync": []}
+    usages: dict[str, list[Usage]] = {turn: [] for turn in TURNS}
     with logged(rows, 1000) as log, server() as shadow, cluster() as target, folder() as place:
         traffic.write(shadow, rows, 1000)
-        memory = Memory(target, place)
+        memory, spent = Memory(target, place, paid="paid::int"), Spent(target)
         path = memory.documents(shadow, 1, rows)
         for number in range(-1, rounds):
             ours = Ours(f"ours{number}", place)
@@ -168,25 +194,27 @@ def mysql_elasticsearch(rows: int, rounds: int) -> Result:
                 ours.run_until(past_offset(log.file, log.offset), log.server.password)
                 memory.find_best(shadow, 1)
             else:
-                for turn in ("memory", "ours") if number % 2 == 0 else ("ours", "memory"):
-                    if turn == "memory":
+                for turn in TURNS[:: 1 if number % 2 == 0 else -1]:
+                    if turn == MEMORY:
                         memory.like_ours("memory")
-                        usages["from memory"].append(memory.run(path))
+                        with spent.of(turn):
+                            usages[turn].append(memory.run(path))
                         target.ask("DELETE", "/memory")
                     else:
                         ((concrete, _),) = target.ask("GET", "/bench").items()
                         memory.like_ours("next")
                         target.ask("DELETE", f"/{concrete}")
-                        usage = ours.run_until(past_offset(log.file, log.offset), log.server.password)
+                        with spent.of(turn):
+                            usage = ours.run_until(past_offset(log.file, log.offset), log.server.password)
                         target.ask("DELETE", "/next")
-                        usages["cdcsync"].append(usage)
+                        usages[turn].append(usage)
         _prove(
             target,
             "bench",
-            [(*row[:6], "true" if row[6] == "1" else "false", row[7]) for row in mysql_last_rows(log.server)],
+            mysql_last_rows(log.server),
         )
     result = Result("mysql-elasticsearch", rows, figures=figures.figures(usages, rows))
-    result.values = {**memory.sweep}
+    result.values = {**memory.sweep, **spent.each(rows)}
     result.proved = f"last {PROVED} documents, all fields"
     return result
 

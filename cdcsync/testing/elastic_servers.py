@@ -126,6 +126,10 @@ class ElasticServer:
         """End a `pause`."""
         self._process.resume()
 
+    def cpu_s(self) -> float:
+        """Return the seconds of processor that it has taken."""
+        return self._process.cpu_s()
+
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """Send one request and return its answer. Raises AssertionError when the server refuses it."""
         data = None if body is None else orjson.dumps(body)

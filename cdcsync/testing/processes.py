@@ -91,6 +91,14 @@ class Process:
         """End a `pause`."""
         self._signal_all(signal.SIGCONT)
 
+    def cpu_s(self) -> float:
+        """Return the seconds of processor that it and its children have taken."""
+        ticks = 0
+        for pid in [self._process.pid, *children(self._process.pid)] if self._process is not None else []:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def rest(self, seconds: float) -> None:
         """Let it work. Raises ServerFault when it ends meanwhile."""
         if not self._outlives(seconds):
