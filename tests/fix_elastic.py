@@ -15,7 +15,7 @@ from cdcsync.testing.elastic_servers import ElasticServer
 from cdcsync.testing.jvm import lease
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from cdcsync.testing.elastic_builds import Build
 
@@ -23,10 +23,10 @@ _NUMBERS = itertools.count(1)
 
 
 @contextmanager
-def running(build: Build) -> Iterator[ElasticServer]:
+def running(build: Build, settings: Mapping[str, str] | None = None) -> Iterator[ElasticServer]:
     """Give a server that runs, with one of the machine's slots for JVMs."""
     with lease(1, f"tests with Elasticsearch {build.name}"):
-        server = ElasticServer(build, settings={"http.max_content_length": "8mb"})
+        server = ElasticServer(build, settings={"http.max_content_length": "8mb", **(settings or {})})
         try:
             yield server.start()
         finally:

@@ -69,7 +69,7 @@ class Client:
             ["application/json", "application/x-ndjson", "text/plain", "text/html", "application/octet-stream"], _Raw()
         )
         self._transport = Transport(
-            _nodes(config),
+            nodes(config),
             serializers=serializers,
             max_retries=0,
             meta_header=False,
@@ -131,7 +131,8 @@ def _authorization(config: ElasticServerConfig) -> dict[str, str]:
     return {}
 
 
-def _nodes(config: ElasticServerConfig) -> list[NodeConfig]:
+def nodes(config: ElasticServerConfig) -> list[NodeConfig]:
+    """Return where the cluster is, each node with what is trusted. Raises Fatal."""
     if config.cloud_id is not None:
         try:
             cloud = parse_cloud_id(config.cloud_id)

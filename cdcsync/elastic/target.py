@@ -13,7 +13,7 @@ from cdcsync.elastic import types
 from cdcsync.elastic.client import named
 from cdcsync.elastic.errors import error_of, verdict
 from cdcsync.errors import End, ExitStatus, Fatal
-from cdcsync.rebuilding import beneath
+from cdcsync.rebuilding import NEW, beneath
 from cdcsync.units import duration
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ GC_DELETES_S: Final = 60.0
 """Elasticsearch's own (index modules, `index.gc_deletes`)."""
 FIELDS_MAX: Final = 1000
 """Elasticsearch's own limit of fields in one index."""
-NAME_BYTES_MAX: Final = 255
+NAME_BYTES_MAX: Final = 255 - len(NEW)
+"""A server takes 255: of an index that is built anew beside it, under a longer name, too."""
 NUMBERS_MAX: Final = 1000
 """Indexes of one name that were made and left behind."""
 METADATA: Final = frozenset(
@@ -304,7 +305,7 @@ def refuse_names(tables: Sequence[Table]) -> None:
             lines.append(f"{table.qualified}: {other.qualified} goes there too, as an index has no schema")
         if _ILLEGAL.search(table.name) or len(table.name.encode()) > NAME_BYTES_MAX:
             lines.append(
-                f"{table.qualified}: {table.name!r} cannot be an index's name, which is lower case without \\ / * ? \" < > | # : , or spaces"
+                f"{table.qualified}: {table.name!r} cannot be an index's name, which is lower case, of {NAME_BYTES_MAX} bytes at most, without \\ / * ? \" < > | # : , or spaces"
             )
         if not table.key:
             lines.append(f"{table.qualified} has no key, and a document needs an _id")
