@@ -125,6 +125,7 @@ def test_a_server_that_tells_nobody_what_it_is_is_written_to(cluster: Cluster) -
     made = opened(cluster)
     made.write(insert(ITEMS, 1, 1, "note"))
 
+    caught.value.close()
     assert caught.value.code == 405
     assert set(cluster.documents("items")) == {"1"}
     made.sink.close()
