@@ -19,6 +19,7 @@ from cdcsync.errors import End, Fatal, Incomplete
 from cdcsync.ports import SinkContext
 from cdcsync.sqlite.config import SqliteConfig
 from cdcsync.sqlite.store import SqliteStore
+from cdcsync.testing.conformance.rebuilders import RebuilderSuite
 from cdcsync.testing.conformance.samples import ODD, ORDERS, batch, insert, update
 from cdcsync.testing.conformance.sinks import SinkSuite, Target, delivered, opened
 from cdcsync.testing.conformance.stores import StoreSuite
@@ -46,7 +47,7 @@ def refuses(kind: Type, value: Any) -> bool:
     return kind.kind is Kind.JSON and not value.startswith("{")
 
 
-class TestElasticSink(SinkSuite):
+class TestElasticSink(SinkSuite, RebuilderSuite):
     @pytest.fixture
     def target(self, cluster: Cluster, tmp_path: Path) -> Target:
         def make(state: Path, tables: Sequence[Table]) -> tuple[Sink, PositionStore]:
