@@ -113,7 +113,7 @@ def postgres_opensearch(rows: int, rounds: int) -> Result:
             if number >= 0:
                 usages["cdcsync"].append(usage)
                 usages["pgsync 7.3"].append(other)
-        want = [row[0] for row in traffic.last_rows(source)]
+        want = sorted((str(row[0]) for row in traffic.last_rows(source)), key=int)
         for index in ("bench", INDEX):
             _prove_ids(target, index, want, rows * (rounds + 1))
     result = Result("postgres-opensearch", rows, figures=figures.figures(usages, rows))
